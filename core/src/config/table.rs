@@ -1,0 +1,234 @@
+//! The table. A row is an option; the macro turns the rows into the fields of [`Config`], their parsing and bounds,
+//! and the descriptors that the documentation and the other languages are made from.
+//!
+//! ```text
+//! /// What it does.
+//! field: type as codec = lan default [/ wan / local], [in least to most,] [unit "…",] from "source of the default" [, live];
+//! ```
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::text::{Advertised, Bool, Codec, Count, Listen, Name, Number, Ratio, Size, Time};
+use super::{Dispatch, Milli, OptionDesc, ProbeOrder, Profile, Transport};
+use crate::error::Result;
+use crate::time::Duration;
+
+/// How a row is written and read by its key.
+pub(super) struct Access {
+    pub set: fn(&mut Config, &str) -> Result<()>,
+    pub get: fn(&Config) -> String,
+}
+
+macro_rules! options {
+    ($(group $group:literal { $(
+        $(#[doc = $doc:literal])+
+        $field:ident: $type:ty as $codec:ident = $lan:literal $(/ $wan:literal / $local:literal)?,
+        $(in $low:literal to $high:literal,)? $(unit $unit:literal,)? from $source:literal $(, $live:ident)?;
+    )+ })+) => {
+        /// All that a node wants to know before it starts.
+        ///
+        /// The fields may be written directly; [`Config::validate`] then says whether they make sense together.
+        /// A field that was written in either way keeps its value when the profile changes.
+        #[derive(Clone, PartialEq)]
+        pub struct Config {
+            $($(
+                $(#[doc = $doc])+
+                pub $field: $type,
+            )+)+
+            /// Whom to contact first: `host[:port]`. See [`Config::add_seed`].
+            pub seeds: Vec<String>,
+            /// The first one seals, all open. See [`Config::add_key`].
+            pub keys: Vec<[u8; 32]>,
+            /// What this node tells about itself from its first moment. See [`Config::set_meta`].
+            pub meta: Vec<(String, Vec<u8>)>,
+            /// Rows that `set` wrote, a bit each.
+            pub(super) explicit: u128,
+        }
+
+        impl Config {
+            /// The defaults of the `lan` profile.
+            pub fn new() -> Config {
+                Config {
+                    $($($field: <$codec as Codec>::parse(concat!($lan)).expect("a test reads every default"),)+)+
+                    seeds: Vec::new(),
+                    keys: Vec::new(),
+                    meta: Vec::new(),
+                    explicit: 0,
+                }
+            }
+        }
+
+        pub(super) static DESCS: &[OptionDesc] = &[$($(OptionDesc {
+            key: stringify!($field),
+            kind: <$codec as Codec>::KIND,
+            unit: first!($($unit,)? <$codec as Codec>::UNIT),
+            lan: concat!($lan),
+            wan: first!($(concat!($wan),)? concat!($lan)),
+            local: first!($(concat!($local),)? concat!($lan)),
+            bounds: first!($(concat!($low, " to ", $high),)? <$codec as Codec>::BOUNDS),
+            live: first!($(live!($live),)? false),
+            choices: <$codec as Codec>::CHOICES,
+            source: $source,
+            doc: concat!($($doc),+).trim_ascii(),
+            group: $group,
+        },)+)+];
+
+        pub(super) static ACCESS: &[Access] = &[$($(Access {
+            set: |config, text| {
+                let range = first!($(Some((concat!($low), concat!($high))),)? None);
+                config.$field = <$codec as Codec>::read(stringify!($field), text, range)?;
+                Ok(())
+            },
+            get: |config| <$codec as Codec>::print(&config.$field),
+        },)+)+];
+    };
+}
+
+macro_rules! first {
+    ($first:expr $(, $rest:expr)*) => {
+        $first
+    };
+}
+
+macro_rules! live {
+    (live) => {
+        true
+    };
+}
+
+options! {
+group "Who and where" {
+    /// This node's name, unique in the cluster. Empty: host name, process id and a random part, so that forked workers and restarted containers never clash.
+    name: String as Name = "", from "departure from memberlist, whose default is the host name";
+    /// Where to listen, UDP and TCP on one port. Port 0 takes any port that is free for both.
+    bind: String as Listen = "0.0.0.0:18946", from "chosen: below the ephemeral ports of Linux, not assigned by IANA";
+    /// What other members are told to send to, where that differs from `bind` (NAT, containers). Empty: found out from `bind` and from what peers see.
+    advertise: String as Advertised = "", from "memberlist's AdvertiseAddr and AdvertisePort";
+    /// The cluster's label. Nodes with different labels never hear each other, even where addresses are reused.
+    cluster: String as Name = "", from "memberlist's Label, which has the same limit";
+    /// Picks the column of defaults for every option that is not set.
+    profile: Profile as Profile = "lan" / "wan" / "local", from "memberlist's three configurations";
+    /// `both` sends what fits by UDP and the rest by TCP; `tcp` sends everything by TCP, for networks that block UDP.
+    transport: Transport as Transport = "both", from "memberlist needs both; `tcp` is ours";
+    /// Allows a node without keys beyond the loopback interface. Everybody who can reach the port can then read, forge and join.
+    insecure_plaintext: bool as Bool = false, from "departure from memberlist and Serf, which are plaintext unless told otherwise";
+    /// A number of the application's own, shown to all members: what it speaks, not what bruit speaks.
+    app_version: u32 as Number = 0, in 0 to 4294967295, from "memberlist's DelegateProtocolVersion, which is 0 too";
+    /// Members that announce a lower `app_version` are refused.
+    app_version_min: u32 as Number = 0, in 0 to 4294967295, from "memberlist's DelegateProtocolMin, which is 0 too";
+}
+
+group "Finding and healing" {
+    /// First pause before a seed that did not answer is tried again. It doubles up to `seed_retry_max`.
+    seed_retry_min: Duration as Time = "200ms" / "500ms" / "100ms", in "1ms" to "1m", from "chosen by feel: a cluster that boots together should not wait for a second round";
+    /// Longest pause between two tries of a seed. They never stop.
+    seed_retry_max: Duration as Time = "30s" / "1m" / "15s", in "10ms" to "1h", from "Serf's -retry-interval (lan)";
+    /// So often a seed, a dead member or a remembered address is contacted although all is well. This is what heals a partition.
+    heal_interval: Duration as Time = "30s" / "1m" / "15s", in "100ms" to "1h", from "Serf's ReconnectInterval (lan)", live;
+    /// One attempt to contact somebody gives up after this.
+    join_timeout: Duration as Time = "5s" / "10s" / "3s", in "100ms" to "10m", from "chosen by feel: memberlist's TCPTimeout is 10s, 30s and 1s";
+}
+
+group "Failure detection" {
+    /// Once in this time one member is probed: SWIM's protocol period. Local trouble stretches it (`local_health_max`).
+    probe_interval: Duration as Time = "1s" / "2s" / "500ms", in "10ms" to "10m", from "memberlist's LAN profile (SWIM §5 has 2 s); departure: memberlist has 5s for WAN and 1s for local", live;
+    /// How long a direct probe waits for its answer before others are asked: always while no round trip is known, at most afterwards.
+    probe_timeout: Duration as Time = "300ms" / "1500ms" / "100ms", in "1ms" to "10m", from "chosen by feel, below memberlist's 500ms, 3s and 200ms: too early costs only a few indirect probes", live;
+    /// The direct stage is never shorter than this, however fast the member used to answer.
+    probe_timeout_min: Duration as Time = "100ms" / "300ms" / "50ms", in "1ms" to "10m", from "chosen by feel: longer than a scheduler's or a collector's usual pause", live;
+    /// Lets the direct stage follow the member's measured round trips, between the two limits above.
+    probe_adaptive: bool as Bool = true, from "ours; memberlist's is fixed", live;
+    /// How long the indirect stage and the stream ping wait.
+    probe_indirect_timeout: Duration as Time = "300ms" / "1500ms" / "100ms", in "1ms" to "10m", from "chosen by feel: as long as the direct stage at its longest", live;
+    /// Members that are asked to probe one that did not answer: SWIM's k. 0 skips the indirect stage.
+    indirect_checks: usize as Count = 3, in 0 to 32, unit "members", from "memberlist's LAN profile; SWIM §5 measures with 1", live;
+    /// Probes by stream beside the indirect probes. A member that answers only there lives, and a warning says that UDP is blocked.
+    stream_ping: bool as Bool = true, from "memberlist's TCP ping", live;
+    /// Who is probed next. `robin` goes through a shuffled list; `permutation` is one order that all members compute, so that each is probed once in a period.
+    probe_order: ProbeOrder as ProbeOrder = "permutation", from "departure from SWIM §4.3, which is `robin`: its longest wait for a probe is 2n - 1 periods", live;
+    /// Members asked for an indirect probe also report that they got no answer. Where such reports are missing, the prober doubts itself.
+    nacks: bool as Bool = true, from "Lifeguard §IV", live;
+    /// A suspected member hears of it with the next probe that it gets, whatever else waits to be sent.
+    buddy: bool as Bool = true, from "Lifeguard §IV, Buddy System", live;
+    /// α: a suspicion that others confirm lasts α · max(1, log10 n) · `probe_interval`.
+    suspicion_mult: Milli as Ratio = "1.0" / "1.5" / "1.0", in "0.1" to "100.0", from "chosen by feel, below the 2 to 5 of Lifeguard §V and memberlist's 4: `suspicion_probes` find out sooner", live;
+    /// β: a suspicion that nobody confirms lasts β times as long.
+    suspicion_max_mult: Milli as Ratio = "3.0", in "1.0" to "100.0", from "chosen by feel, within the 2 to 6 of Lifeguard §V; memberlist has 6", live;
+    /// K: confirmations of others that bring a suspicion down to its shortest time.
+    suspicion_confirmations: usize as Count = 3, in 0 to 32, unit "members", from "Lifeguard §V (K = 3)", live;
+    /// Members that are asked to probe a suspect at once, so that they refute or confirm. 0: none, as in SWIM.
+    suspicion_probes: usize as Count = 4, in 0 to 32, unit "members", from "chosen by feel: one more than `suspicion_confirmations` wants", live;
+    /// S: the worst score that local health can reach; probe intervals and timeouts grow by 1 + score. 0 switches it off.
+    local_health_max: usize as Count = 8, in 0 to 64, from "Lifeguard §V (S = 8)", live;
+    /// A driver that runs later than this counts the loss as its own fault: peers get the time back.
+    stall_threshold: Duration as Time = "50ms", in "1ms" to "1m", from "chosen by feel: above a busy machine's usual lateness, at most `probe_timeout_min`";
+}
+
+group "Gossip" {
+    /// So often news that still has sends left goes out.
+    gossip_interval: Duration as Time = "100ms" / "300ms" / "50ms", in "1ms" to "1m", from "chosen by feel: about half of memberlist's 200ms, 500ms and 100ms", live;
+    /// News heard for the first time leaves within this time, and at most one such flush happens in it.
+    gossip_flush: Duration as Time = "10ms" / "20ms" / "5ms", in "0" to "1s", from "chosen by feel: enough to gather a burst, too little to be noticed", live;
+    /// Members that each flush and each interval send to.
+    gossip_fanout: usize as Count = 3, in 1 to 32, unit "members", from "memberlist's LAN profile", live;
+    /// What gossip may send in a second, all peers together. Probes do not count.
+    gossip_budget: usize as Size = "256KiB", in "16KiB" to "1GiB", unit "bytes/s", from "chosen by feel: about 180 full datagrams, far above what a calm cluster sends", live;
+    /// The dead are still told the news for so long, so that one who lives can refute.
+    gossip_to_dead: Duration as Time = "30s" / "1m" / "15s", in "0" to "1h", from "memberlist's profiles (GossipToTheDeadTime)", live;
+    /// λ: one member sends a piece of news λ · ⌈log10(n + 1)⌉ times.
+    retransmit_mult: usize as Count = 4, in 1 to 64, from "memberlist's LAN profile; SWIM §5 has 3, with the natural logarithm";
+    /// Peers that must know of a leave before it counts as told.
+    leave_fanout: usize as Count = 3, in 1 to 32, unit "members", from "chosen by feel: as `gossip_fanout`";
+}
+
+group "Synchronisation" {
+    /// Fingerprints of the whole table are compared with some member at least so often.
+    sync_interval: Duration as Time = "30s" / "1m" / "15s", in "100ms" to "1h", from "memberlist's profiles (PushPullInterval)", live;
+    /// Synchronises as soon as a fingerprint that came with a probe differs.
+    sync_on_mismatch: bool as Bool = true, from "ours: a difference costs one round trip where memberlist waits for its interval", live;
+    /// Datagrams that one answer may fill; what is left waits for the next round.
+    sync_packets: usize as Count = 8, in 1 to 256, unit "datagrams", from "chosen by feel: some 11 KiB, far below a usual receive buffer", live;
+}
+
+group "Memory of the gone" {
+    /// A dead member is listed for so long; then its address moves to the remembered list.
+    forget_dead: Duration as Time = "1h", in "1s" to "720h", from "chosen by feel; Serf's ReconnectTimeout and foca have 24 h", live;
+    /// A member that left is listed for so long.
+    forget_left: Duration as Time = "1h", in "1s" to "720h", from "chosen by feel; Serf's TombstoneTimeout has 24 h", live;
+    /// Addresses of forgotten members that are still tried now and then. When full, the oldest goes.
+    max_remembered: usize as Count = 1024, in 0 to 65536, unit "addresses", from "chosen by feel";
+}
+
+group "Metadata" {
+    /// All keys and values of this node together.
+    meta_max: usize as Size = "64KiB", in "0" to "64KiB", from "departure from memberlist's 512 bytes, which users found too small (memberlist#191)";
+    /// Up to this size metadata travels with the news of its member; larger metadata is fetched.
+    meta_inline: usize as Size = "256B", in "0" to "4KiB", from "chosen by feel: several members still fit in a datagram";
+}
+
+group "Limits and resources" {
+    /// Largest datagram with its envelope. What is larger goes by stream.
+    max_datagram: usize as Size = "1400B" / "1200B" / "1400B", in "576B" to "8900B", from "memberlist's UDPBufferSize; wan: what RFC 9000 §14 lets every path carry";
+    /// Members that the table holds; further ones are ignored and counted.
+    max_members: usize as Count = 65536, in 2 to 1048576, unit "members", from "chosen by feel: beyond any cluster that one gossip group should have";
+    /// Sessions of senders that are no members. When full, the oldest goes.
+    max_sessions: usize as Count = 4096, in 16 to 1048576, unit "sessions", from "chosen by feel: half a MiB at most";
+    /// Session keys derived for strangers in a second; a flood beyond it is dropped and counted.
+    derive_rate: usize as Count = 1000, in 1 to 1000000, unit "per second", from "chosen by feel: a small share of one core";
+    /// Open links by stream. When full, the least recently used one is closed.
+    max_links: usize as Count = 64, in 1 to 65536, unit "links", from "chosen by feel: far below the usual limit of 1,024 descriptors";
+    /// What may wait to be sent on one link; what comes after is dropped and counted.
+    link_queue: usize as Size = "256KiB", in "128KiB" to "1GiB", from "chosen by feel: four times the largest metadata";
+    /// An unused link is closed after this.
+    link_idle: Duration as Time = "1m", in "1s" to "24h", from "chosen by feel";
+    /// Connecting and shaking hands may take so long together.
+    link_timeout: Duration as Time = "5s" / "10s" / "2s", in "10ms" to "10m", from "chosen by feel: memberlist's TCPTimeout is 10s, 30s and 1s";
+    /// Size asked for the UDP socket's receive buffer. 0 leaves the system's.
+    recv_buffer: usize as Size = "0", in "0" to "1GiB", from "chosen: the system's; memberlist asks for 2 MiB";
+    /// `thread` calls handlers on a thread of the runtime's; `manual` waits for the application to dispatch.
+    dispatch: Dispatch as Dispatch = "thread", from "chosen: works without an event loop";
+    /// Events that may wait for the application. Beyond it membership events coalesce, and others are dropped and reported.
+    inbox_capacity: usize as Count = 8192, in 16 to 1048576, unit "items", from "chosen by feel";
+}
+}

@@ -1,0 +1,110 @@
+//! What an application asks for. A refused call changes nothing.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{Engine, Life, cx};
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+use crate::outbox::Outbox;
+use crate::protocol::Cx;
+use crate::protocol::rumor::Aspect;
+use crate::time::{Duration, Now};
+use crate::view::MemberState;
+
+impl Engine {
+    /// Begins to be a member: calls the seeds, and never stops trying.
+    pub fn start(&mut self, now: Now, out: &mut Outbox) {
+        if matches!(self.life, Life::New) {
+            self.life = Life::Member;
+            self.newcomer = now.mono;
+            self.contacts.call_seeds(cx!(self, now, out));
+            self.finish(now, out);
+        }
+    }
+
+    /// Calls all addresses of all names in parallel. The id is that of the [`Completion::Joined`](crate::outbox::Completion)
+    /// that follows within `join_timeout`. `E_STATE` unless the node is a member.
+    pub fn join(&mut self, now: Now, names: &[Vec<SocketAddr>], out: &mut Outbox) -> Result<u64> {
+        self.must_be_member()?;
+        let id = self.contacts.join(cx!(self, now, out), &self.members, names);
+        self.contact_tick(now, out);
+        self.finish(now, out);
+        Ok(id)
+    }
+
+    /// Tells peers that we leave, until enough have acknowledged or `timeout` has passed; then
+    /// [`Completion::LeaveDone`](crate::outbox::Completion), and silence. `E_STATE` unless the node is a member.
+    pub fn leave(&mut self, now: Now, timeout: Duration, out: &mut Outbox) -> Result<()> {
+        self.must_be_member()?;
+        let others = self.members.live_len() - 1;
+        let me = self.members.me();
+        self.members.update(me, |e| {
+            e.status = MemberState::Left;
+            e.since = now.mono;
+            e.picture = None;
+        });
+        self.touched();
+        // Half of the others are enough: one of a few may be dead and not yet known to be.
+        let wanted = self.config.leave_fanout.min(others.div_ceil(2));
+        self.life = Life::Leaving { until: now.mono + timeout, again: now.mono, told: Vec::new(), wanted };
+        self.spread(now, me, Aspect::Status);
+        self.tick(now, out);
+        self.finish(now, out);
+        Ok(())
+    }
+
+    /// Changes keys of our metadata, all at once; `None` deletes. `E_TOO_BIG` beyond `meta_max`.
+    pub fn set_meta(&mut self, now: Now, changes: &[(&str, Option<&[u8]>)], out: &mut Outbox) -> Result<()> {
+        if matches!(self.life, Life::Leaving { .. } | Life::Silent) {
+            return Err(Error::new(Code::State, "the node has left; nothing changed"));
+        }
+        let (me, max) = (self.members.me(), self.config.meta_max);
+        let changed = self.members.update(me, |e| {
+            let changed = e.state.set(changes, max)?;
+            e.picture = None;
+            Ok(changed)
+        });
+        if changed.expect("we are always in our own table")? {
+            self.touched();
+            self.spread(now, me, Aspect::State);
+            if !matches!(self.life, Life::New) {
+                self.finish(now, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes new values of the live options.
+    pub fn reconfigure(&mut self, config: Arc<Config>) {
+        self.config = config;
+    }
+
+    /// Our record goes to everybody, though our incarnation is the same.
+    pub(super) fn announce(&mut self, now: Now) {
+        let me = self.members.me();
+        self.touched();
+        self.spread(now, me, Aspect::Record);
+    }
+
+    /// The metadata that the configuration gives us.
+    pub(super) fn tell_own_state(&mut self) {
+        let config = self.config.clone();
+        let changes: Vec<(&str, Option<&[u8]>)> =
+            config.meta.iter().map(|(k, v)| (k.as_str(), Some(v.as_slice()))).collect();
+        let me = self.members.me();
+        self.members.update(me, |e| {
+            // Checked by `Config::validate`; what is too large all the same is left out whole.
+            let _ = e.state.set(&changes, config.meta_max);
+        });
+    }
+
+    fn must_be_member(&self) -> Result<()> {
+        match self.life {
+            Life::Member => Ok(()),
+            Life::New => Err(Error::new(Code::State, "the node is not started; nothing changed")),
+            Life::Leaving { .. } | Life::Silent => Err(Error::new(Code::State, "the node has left; nothing changed")),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What was counted. Plain numbers, read as a whole.
+
+macro_rules! counters {
+    ($($name:ident: $doc:literal,)*) => {
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters { $(#[doc = $doc] pub $name: u64,)* }
+
+        impl Counters {
+            /// (name, meaning, value of) each counter.
+            #[allow(clippy::type_complexity)] // A table of getters.
+            pub const ALL: &'static [(&'static str, &'static str, fn(&Counters) -> u64)] =
+                &[$((stringify!($name), $doc, |c| c.$name),)*];
+        }
+    };
+}
+
+counters! {
+    packets_in: "packets opened and handed to the engine",
+    malformed: "packets dropped whole because a frame in them was malformed",
+    unexpected: "frames dropped because their sender may not send them",
+    unknown_sender: "packets from runs that are no members (yet, or any more)",
+    acks: "answers to our pings",
+    acks_late: "answers that came after their probe had ended",
+    acks_by_stream: "probes that were answered by stream only: datagrams are lost on that path",
+    nacks: "relays that could not reach the target either",
+    silent: "probes that ended without any answer",
+    suspicions: "suspicions begun, ours and others'",
+    refutations: "accusations against us that we refuted",
+    deaths: "members declared dead, by us or others",
+    accused_back: "stale news about the dead or left that was answered with the accusation",
+    joins_accepted: "joiners that we let in",
+    joins_refused: "joiners that we refused: version, or name in use",
+    cookies_bad: "JOIN frames with a wrong or expired cookie",
+    exchanges: "anti-entropy exchanges begun",
+    table_pulls: "parts of the table sent to newcomers",
+    state_pulls: "pulls of metadata answered",
+    rumors_waiting: "rumors that are still being told",
+    gossip_over_budget: "gossip packets not sent because gossip_budget was spent",
+    outbox_dropped: "packets not sent because one turn wanted to send more than the outbox holds",
+    members_full: "members not listed because max_members was reached",
+    probed_first: "members told of by a node long out of touch: called before they are listed",
+    stalls: "times that the driver was late by more than stall_threshold",
+    health: "local health: 0 is healthy (Lifeguard)",
+}

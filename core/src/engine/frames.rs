@@ -1,0 +1,354 @@
+//! What each frame means.
+
+use alloc::format;
+use core::net::SocketAddr;
+
+use super::news::Told;
+use super::picture::Warning;
+use super::{Engine, Inbound, Life, cx};
+use crate::id::{Epoch, NodeName, Peer, RunId, Version};
+use crate::outbox::{Destination, Outbox, Via};
+use crate::protocol::Cx;
+use crate::protocol::contest::Standing;
+use crate::time::Now;
+use crate::view::MemberState;
+use crate::wire::frame::{Frame, Frames, Record};
+use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
+
+/// Why a joiner is refused. Frozen numbers.
+pub const REFUSED_PROTOCOL: u32 = 1;
+pub const REFUSED_APP_VERSION: u32 = 2;
+pub const REFUSED_NAME: u32 = 3;
+
+/// Who speaks.
+#[derive(Clone, Copy)]
+pub(super) struct Speaker {
+    pub run: RunId,
+    pub from: SocketAddr,
+    /// To answer the packet: back the way it came.
+    pub back: Destination,
+    /// To say more than was asked: at the address that it proved when it joined.
+    pub home: Option<Destination>,
+}
+
+impl Engine {
+    pub(super) fn packet(&mut self, now: Now, packet: Inbound<'_>, out: &mut Outbox) {
+        self.counters.packets_in += 1;
+        let Ok(frames) = Frames::parse(packet.frames) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        let back = Destination { addr: packet.from, run: Some(packet.run), via: packet.via };
+        let speaker = Speaker { run: packet.run, from: packet.from, back, home: self.home(packet.run, packet.via) };
+        let mut pinged = false;
+        for frame in frames {
+            if packet.stranger != matches!(frame, Frame::Hello { .. }) {
+                self.counters.unexpected += 1;
+                continue;
+            }
+            pinged |= matches!(frame, Frame::Ping { .. });
+            self.frame(now, &speaker, packet.via, frame, out);
+        }
+        if pinged {
+            self.set_right(now, &speaker, out);
+        }
+    }
+
+    /// Where a live member is spoken to.
+    fn home(&self, run: RunId, via: Via) -> Option<Destination> {
+        let entry = self.members.get(self.members.find(run)?)?;
+        entry.is_live().then_some(Destination { addr: entry.addr, run: Some(run), via })
+    }
+
+    fn frame(&mut self, now: Now, by: &Speaker, via: Via, frame: Frame<'_>, out: &mut Outbox) {
+        match frame {
+            // Getting in.
+            Frame::Hello { protocol, app, .. } => self.on_hello(now, by, protocol, app, out),
+            Frame::Cookie { cookie, observed } => {
+                self.check_observed(now, observed, out);
+                self.contacts.on_cookie(now.mono, by.from, by.run, cookie);
+                self.contact_tick(now, out);
+            }
+            Frame::Refused { text, .. } => {
+                if self.contacts.on_refused(cx!(self, now, out), by.from, by.run, text) {
+                    self.warn(now, Warning::Refused, || format!("{} refused this node: {text}", by.from), out);
+                }
+            }
+            Frame::Join { cookie, record } => {
+                if self.cookies.accepts(now, by.from, by.run, &cookie) && record.run == by.run {
+                    self.on_join(now, by, record, out);
+                } else {
+                    self.counters.cookies_bad += 1;
+                }
+            }
+            Frame::Welcome { known_epoch, live, fingerprint, .. } => {
+                self.surpass(now, known_epoch);
+                // Nearly everything differs: pull it. Else the differences are found by digest.
+                let mine = self.members.live_len() as u64;
+                let pull = fingerprint != self.members.fingerprint() && mine * 4 <= live;
+                if self.contacts.on_welcome(cx!(self, now, out), by.run, pull) {
+                    self.telling.contact = now.mono;
+                    if !pull && live > 1 {
+                        self.exchange(now, by.back, out);
+                    }
+                    self.contact_tick(now, out);
+                }
+            }
+
+            // SWIM.
+            Frame::Ping { seq, beat, .. } => {
+                self.probe.hear_beat(now.mono, beat);
+                // To a stranger the shortest: with the question that follows it must not be larger than the ping.
+                let (beat, fingerprint) = match by.home {
+                    Some(_) => (self.probe.beat(now.mono), self.members.fingerprint()),
+                    None => (0, 0),
+                };
+                out.send(by.back, &Frame::Ack { seq, beat, fingerprint });
+            }
+            Frame::Ack { seq, beat, fingerprint } => self.on_ack(now, by, via, seq, beat, fingerprint, out),
+            Frame::PingReq { seq, target, addr } => {
+                if by.home.is_none() {
+                    self.counters.unexpected += 1;
+                    return;
+                }
+                let target = Destination { addr, run: Some(target), via: Via::Datagram };
+                self.probe.on_ping_req(cx!(self, now, out), &self.members, by.back, seq, target);
+            }
+            Frame::Nack { seq } => {
+                self.counters.nacks += 1;
+                self.probe.on_nack(seq);
+            }
+
+            // News of members.
+            Frame::Record(record) => self.hear_record(now, by, record, out),
+            Frame::Alive { run, incarnation } => {
+                let told = Told { run, status: MemberState::Alive, incarnation, age: 0 };
+                self.hear(now, by, told, core::iter::empty(), out);
+            }
+            Frame::Suspect { run, incarnation, accusers } => {
+                let told = Told { run, status: MemberState::Suspect, incarnation, age: 0 };
+                self.hear(now, by, told, accusers.iter(), out);
+            }
+            Frame::Dead { run, incarnation, age } => {
+                let told = Told { run, status: MemberState::Dead, incarnation, age };
+                self.hear(now, by, told, core::iter::empty(), out);
+            }
+            Frame::Left { run, incarnation, age } => {
+                let told = Told { run, status: MemberState::Left, incarnation, age };
+                self.hear(now, by, told, core::iter::empty(), out);
+            }
+            Frame::State { run, base, to, reset, entries } => {
+                self.hear_state(now, by, run, to, out, |state| state.apply(base, to, reset, entries));
+            }
+            Frame::StateNews { run, version } => self.hear_version(now, by, run, version, out),
+
+            // Answers that are larger than their questions: for members, at their own address.
+            frame => match by.home {
+                Some(home) => self.answer(now, home, frame, out),
+                None => self.counters.unexpected += 1,
+            },
+        }
+    }
+
+    fn answer(&mut self, now: Now, home: Destination, frame: Frame<'_>, out: &mut Outbox) {
+        let (cx, members, telling) = (cx!(self, now, out), &self.members, &mut self.telling);
+        match frame {
+            Frame::Digest { sums, .. } => self.antientropy.on_digest(cx, members, telling, home, sums),
+            Frame::Summary { bits, bucket, entries } => {
+                self.antientropy.on_summary(cx, members, telling, home, bits, bucket, entries);
+            }
+            Frame::Want { runs } => {
+                let most = self.config.sync_packets * self.config.max_datagram / 64;
+                for run in runs.iter().take(most) {
+                    self.tell(now, home, run, out);
+                }
+            }
+            Frame::TablePull { cursor } => {
+                self.counters.table_pulls += 1;
+                self.antientropy.on_table_pull(cx, members, telling, home, cursor);
+            }
+            Frame::TableNext { cursor } => {
+                if let Some(run) = home.run {
+                    self.contacts.on_table_next(now.mono, run, cursor);
+                }
+                self.contact_tick(now, out);
+            }
+            Frame::StatePull { run, have } => {
+                if let Some(entry) = members.find(run).and_then(|p| members.get(p)) {
+                    if entry.state.version() > have {
+                        self.counters.state_pulls += 1;
+                        cx.out.send(home, &telling.state(entry, have));
+                    }
+                }
+            }
+            _ => self.counters.unexpected += 1,
+        }
+    }
+
+    /// All that we know of one run: how it fares, or its record.
+    pub(super) fn tell(&mut self, now: Now, to: Destination, run: RunId, out: &mut Outbox) {
+        let Some(entry) = self.members.find(run).and_then(|p| self.members.get(p)) else { return };
+        if entry.is_live() {
+            out.send(to, &Frame::Record(self.telling.record(now.mono, &self.config, entry)));
+        } else {
+            out.send(to, &self.telling.status(now.mono, entry, core::iter::empty()));
+        }
+    }
+
+    /// A stranger. Nothing is remembered of it; it must show that it gets what we send there.
+    fn on_hello(&mut self, now: Now, by: &Speaker, protocol: (u32, u32), app: (u32, u32), out: &mut Outbox) {
+        if let Some((reason, text)) = self.incompatible(protocol, app) {
+            self.counters.joins_refused += 1;
+            out.send(by.back, &Frame::Refused { reason, text: &text });
+            return;
+        }
+        let cookie = self.cookies.cookie(now, by.from, by.run);
+        out.send(by.back, &Frame::Cookie { cookie, observed: by.from });
+    }
+
+    fn incompatible(&self, protocol: (u32, u32), app: (u32, u32)) -> Option<(u32, alloc::string::String)> {
+        if protocol.0 > PROTOCOL_MAX || protocol.1 < PROTOCOL_MIN {
+            let text = format!("protocol {}-{}, here {PROTOCOL_MIN}-{PROTOCOL_MAX}", protocol.0, protocol.1);
+            return Some((REFUSED_PROTOCOL, text));
+        }
+        let (ours, least) = (self.config.app_version, self.config.app_version_min);
+        if app.0 < least || ours < app.1 {
+            let text = format!("app version {}>={}, here {ours}>={least}", app.0, app.1);
+            return Some((REFUSED_APP_VERSION, text));
+        }
+        None
+    }
+
+    /// A joiner at a proven address. It is let in unless somebody alive holds its name elsewhere.
+    fn on_join(&mut self, now: Now, by: &Speaker, record: Record<'_>, out: &mut Outbox) {
+        if record.name == &*self.members.local().name {
+            self.refuse_name(by, record.name, out);
+            return;
+        }
+        let mut known = Epoch(0);
+        if let Some(entry) = self.members.find_name(record.name).and_then(|p| self.members.get(p)) {
+            if entry.run != record.run {
+                let elsewhere = entry.is_live() && entry.addr != record.addr;
+                let patience = self.config.probe_timeout;
+                let standing =
+                    if elsewhere { self.contests.standing(now.mono, entry.run, patience) } else { Standing::Silent };
+                match standing {
+                    Standing::Ask => return self.probe.nudge(cx!(self, now, out), &self.members, entry),
+                    Standing::Waiting => return,
+                    Standing::Answered => return self.refuse_name(by, record.name, out),
+                    Standing::Silent => known = entry.epoch,
+                }
+            }
+        }
+        self.counters.joins_accepted += 1;
+        // Its clock may have gone back: it is told, and takes a higher epoch. Until then it has that of its next life.
+        let epoch = if record.epoch <= known { Epoch(known.0 + 1) } else { record.epoch };
+        let joiner = Speaker { home: Some(by.back), ..*by };
+        self.hear_record(now, &joiner, Record { epoch, age: 0, ..record }, out);
+        let (live, fingerprint) = (self.members.live_len() as u64, self.members.fingerprint());
+        out.send(by.back, &Frame::Welcome { known_epoch: known, live, fingerprint, observed: by.from });
+        self.tell(now, by.back, self.members.local().run, out);
+    }
+
+    fn refuse_name(&mut self, by: &Speaker, name: &str, out: &mut Outbox) {
+        self.counters.joins_refused += 1;
+        let text = format!("name in use: {name}");
+        out.send(by.back, &Frame::Refused { reason: REFUSED_NAME, text: &text });
+    }
+
+    #[allow(clippy::too_many_arguments)] // A frame's fields, not a design.
+    fn on_ack(&mut self, now: Now, by: &Speaker, via: Via, seq: u64, beat: u64, fingerprint: u64, out: &mut Outbox) {
+        let Some(answer) = self.probe.on_ack(cx!(self, now, out), by.run, seq, beat, via) else { return };
+        self.counters.acks += 1;
+        self.counters.acks_late += u64::from(answer.late);
+        self.telling.contact = now.mono;
+        self.contests.on_answer(answer.run);
+        self.on_farewell_answer(answer.run);
+        let Some(peer) = self.members.find(answer.run) else { return };
+        if let Some(rtt) = answer.rtt {
+            if let Some(entry) = self.members.note(peer) {
+                entry.rtt.sample(rtt);
+            }
+        }
+        let Some(entry) = self.members.get(peer) else { return };
+        if answer.only_by_stream {
+            self.counters.acks_by_stream += 1;
+            let text = format!("{} answers by TCP and not by UDP: datagrams are lost on the way", entry.name);
+            self.warn(now, Warning::UdpBlocked, || text, out);
+        } else if answer.late && entry.status == MemberState::Suspect {
+            // It is slow and not dead. This ping carries the suspicion, so its next answer carries the refutation.
+            self.probe.nudge(cx!(self, now, out), &self.members, entry);
+        }
+        if by.run == answer.run {
+            if let Some(home) = by.home {
+                self.antientropy.on_fingerprint(cx!(self, now, out), &self.members, home, fingerprint);
+            }
+        }
+    }
+
+    /// A ping came from somebody who is not, or no longer, a live member in our table. A stranger is asked who
+    /// it is; the dead are told that they are dead, and refute it.
+    fn set_right(&mut self, now: Now, by: &Speaker, out: &mut Outbox) {
+        if matches!(self.life, Life::Leaving { .. }) {
+            return;
+        }
+        match self.members.find(by.run) {
+            None => {
+                self.counters.unknown_sender += 1;
+                let runs = self.telling.runs(core::iter::once(by.run));
+                out.send(by.back, &Frame::Want { runs });
+            }
+            Some(peer) => self.accuse_back(now, peer, by, out),
+        }
+    }
+
+    /// memberlist's issue 345: stale news that is dropped in silence leaves a node dead for ever. Answered are
+    /// members, and who speaks of itself: at the address that it proved when it joined.
+    pub(super) fn accuse_back(&mut self, now: Now, peer: Peer, by: &Speaker, out: &mut Outbox) {
+        let Some(entry) = self.members.get(peer).filter(|e| !e.is_live()) else { return };
+        let itself = (entry.run == by.run).then_some(Destination { via: by.back.via, ..entry.to() });
+        let Some(to) = by.home.or(itself) else { return };
+        self.counters.accused_back += 1;
+        out.send(to, &self.telling.status(now.mono, entry, core::iter::empty()));
+    }
+
+    fn check_observed(&mut self, now: Now, observed: SocketAddr, out: &mut Outbox) {
+        let ours = self.members.local().addr;
+        if observed.ip() != ours.ip() && !observed.ip().is_loopback() {
+            let text = || format!("others see this node at {}, it advertises {ours}", observed.ip());
+            self.warn(now, Warning::Address, text, out);
+        }
+    }
+
+    pub(super) fn exchange(&mut self, now: Now, with: Destination, out: &mut Outbox) {
+        self.counters.exchanges += 1;
+        self.antientropy.exchange(cx!(self, now, out), &self.members, with);
+    }
+
+    /// Somebody of our name, in an epoch that is over, was ahead of us.
+    pub(super) fn surpass(&mut self, now: Now, known: Epoch) {
+        let me = self.members.me();
+        if known < self.members.local().epoch {
+            return;
+        }
+        self.members.update(me, |e| {
+            e.epoch = Epoch(known.0 + 1);
+            e.picture = None;
+        });
+        self.announce(now);
+    }
+
+    pub(super) fn name(record: &Record<'_>) -> NodeName {
+        NodeName::new(record.name).expect("checked when the frame was read")
+    }
+
+    /// Asks whoever told for what we lack of somebody's metadata.
+    pub(super) fn pull_state(&mut self, now: Now, by: &Speaker, peer: Peer, out: &mut Outbox) {
+        let Some(from) = by.home else { return };
+        let wait = self.config.gossip_interval * 2;
+        let Some(entry) = self.members.note(peer).filter(|e| e.pulling <= now.mono) else { return };
+        entry.pulling = now.mono + wait;
+        let (run, have): (RunId, Version) = (entry.run, entry.state.version());
+        out.send(from, &Frame::StatePull { run, have });
+    }
+}

@@ -1,0 +1,242 @@
+//! The engine: the only place where protocols meet.
+//!
+//! Inputs come by [`Engine::handle`], which cannot fail; the application comes by methods, which may refuse
+//! (`calls`). What a frame means is in `frames`, what time brings in `tick`, what news does to the table in
+//! `news`, what the application gets to see in `picture`. Protocols return what they concluded, and it is
+//! handed on here, in sight: no queue, no inner event.
+
+mod calls;
+mod counters;
+mod frames;
+mod news;
+mod picture;
+mod tick;
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::net::SocketAddr;
+
+pub use counters::Counters;
+
+use crate::config::Config;
+use crate::id::{Epoch, Incarnation, NodeName, Peer, RunId, Version};
+use crate::members::{self, Members};
+use crate::outbox::{Outbox, Via};
+use crate::protocol::Cx;
+use crate::protocol::antientropy::AntiEntropy;
+use crate::protocol::contact::Contacts;
+use crate::protocol::contest::Contests;
+use crate::protocol::probe::Probe;
+use crate::protocol::rumor::Rumors;
+use crate::protocol::suspicion::Suspicions;
+use crate::rng::Rng;
+use crate::telling::Telling;
+use crate::time::{Instant, Now};
+use crate::view::{MemberState, View};
+use crate::wire::PROTOCOL_MAX;
+use crate::wire::envelope::CookieJar;
+use crate::wire::frame::{Entries, Record};
+
+/// Who we are in this run.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub name: NodeName,
+    pub epoch: Epoch,
+    pub run: RunId,
+    /// Where others reach us: UDP and TCP.
+    pub address: SocketAddr,
+}
+
+/// What the world brings.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The frames of one sealed packet, opened and verified.
+    Packet(Inbound<'a>),
+    /// The system says that nobody listens there: ICMP port unreachable, or a refused connection.
+    Unreachable { addr: SocketAddr, via: Via },
+    /// The answer to `Outbox::resolve`; empty where the name does not resolve.
+    Resolved { seed: usize, addrs: &'a [SocketAddr] },
+    /// The deadline has come.
+    Tick,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Inbound<'a> {
+    pub from: SocketAddr,
+    /// The sender's run, vouched for by the envelope.
+    pub run: RunId,
+    /// It was sealed for nobody in particular: only HELLO may be in it.
+    pub stranger: bool,
+    pub via: Via,
+    pub frames: &'a [u8],
+}
+
+pub struct Engine {
+    config: Arc<Config>,
+    rng: Rng,
+    cookies: CookieJar,
+    members: Members,
+    probe: Probe,
+    suspicions: Suspicions,
+    rumors: Rumors,
+    antientropy: AntiEntropy,
+    contacts: Contacts,
+    contests: Contests,
+    telling: Telling,
+    counters: Counters,
+    life: Life,
+    settled: bool,
+    /// When somebody new was last listed.
+    newcomer: Instant,
+    /// Who died a short while ago, and when: they are still told the news.
+    graves: VecDeque<(Instant, Peer)>,
+    /// The next look for entries to forget.
+    forget: Option<Instant>,
+    /// When a warning of each sort was last given.
+    warned: [Option<Instant>; picture::WARNINGS],
+    version: u64,
+    view: Option<Arc<View>>,
+}
+
+/// Our own way through the cluster.
+#[derive(Debug)]
+enum Life {
+    New,
+    Member,
+    /// Peers are being told; who has acknowledged, by ping.
+    Leaving {
+        until: Instant,
+        again: Instant,
+        told: alloc::vec::Vec<RunId>,
+        wanted: usize,
+    },
+    /// Left, or lost the name to a higher epoch: no packet goes out any more.
+    Silent,
+}
+
+/// Lends the engine's parts to a protocol call.
+macro_rules! cx {
+    ($engine:ident, $now:expr, $out:expr) => {
+        &mut Cx { now: $now, rng: &mut $engine.rng, config: &$engine.config, out: $out }
+    };
+}
+use cx;
+
+impl Engine {
+    /// `seed` decides every choice of chance and keys the cookies; it must be unpredictable outside tests.
+    pub fn new(config: Arc<Config>, me: Identity, now: Now, seed: [u8; 32]) -> Engine {
+        let mut rng = Rng::new(
+            seed.chunks_exact(8)
+                .fold(0, |all, c| crate::rng::mix(all ^ u64::from_le_bytes(c.try_into().expect("eight bytes")))),
+        );
+        let record = Record {
+            name: &me.name,
+            run: me.run,
+            epoch: me.epoch,
+            incarnation: Incarnation(0),
+            addr: me.address,
+            protocol: PROTOCOL_MAX,
+            app_version: config.app_version,
+            version: Version(0),
+            age: 0,
+            state: Entries(&[]),
+        };
+        let local = members::entry(&record, me.name.clone(), MemberState::Alive, now.mono);
+        let members = Members::new(local, (rng.next_u64(), rng.next_u64()), config.max_members.max(1));
+        let mut engine = Engine {
+            cookies: CookieJar::new(seed),
+            probe: Probe::new(rng.below(1 << 20)),
+            suspicions: Suspicions::default(),
+            rumors: Rumors::default(),
+            antientropy: AntiEntropy::new(now.mono, config.sync_interval),
+            contacts: Contacts::new(now.mono, config.seeds.len(), config.heal_interval, config.seed_retry_min),
+            contests: Contests::default(),
+            telling: Telling::new(now.mono),
+            counters: Counters::default(),
+            life: Life::New,
+            settled: false,
+            newcomer: now.mono,
+            graves: VecDeque::new(),
+            forget: None,
+            warned: Default::default(),
+            version: 1,
+            view: None,
+            config,
+            rng,
+            members,
+        };
+        engine.tell_own_state();
+        engine
+    }
+
+    /// Takes one input and does all that follows from it. What is to be sent and told is in `out`.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Outbox) {
+        if matches!(self.life, Life::New | Life::Silent) {
+            return;
+        }
+        match input {
+            Input::Packet(packet) => self.packet(now, packet, out),
+            Input::Unreachable { addr, via } => {
+                if via == Via::Datagram {
+                    self.probe.on_unreachable(cx!(self, now, out), &self.members, addr);
+                }
+                self.contacts.on_unreachable(cx!(self, now, out), addr, via);
+                self.tick(now, out);
+            }
+            Input::Resolved { seed, addrs } => {
+                self.contacts.on_resolved(cx!(self, now, out), &self.members, seed, addrs);
+                self.tick(now, out);
+            }
+            Input::Tick => self.tick(now, out),
+        }
+        self.finish(now, out);
+    }
+
+    /// When to send [`Input::Tick`].
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        match &self.life {
+            Life::New | Life::Silent => return None,
+            Life::Leaving { until, again, .. } => return Some(*until.min(again)),
+            Life::Member => {}
+        }
+        [
+            self.probe.deadline(&self.config, &self.members, now),
+            self.suspicions.deadline(),
+            self.rumors.deadline().filter(|_| self.members.live_len() > 1),
+            self.antientropy.deadline(&self.members),
+            self.contacts.deadline(&self.members),
+            self.settling(),
+            self.forget,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The driver was away for `lost` and could not hear answers: that is our fault and nobody else's.
+    pub fn stalled(&mut self, lost: crate::time::Duration) {
+        self.counters.stalls += 1;
+        self.probe.give_back(lost);
+        self.suspicions.give_back(lost);
+        self.probe.doubt_ourselves(1, &self.config);
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Lifeguard's local health: 0 is healthy.
+    pub fn health(&self) -> u32 {
+        self.probe.health()
+    }
+
+    /// Live members, ourselves included: those alive or suspect.
+    pub fn live(&self) -> usize {
+        self.members.live_len()
+    }
+
+    /// Whether packets of that run come from a member.
+    pub fn is_member(&self, run: RunId) -> bool {
+        self.members.find(run).is_some()
+    }
+}

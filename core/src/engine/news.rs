@@ -1,0 +1,410 @@
+//! What news does to the table, to rumors, and to the application.
+
+use core::iter;
+
+use super::frames::Speaker;
+use super::{Engine, Life, cx};
+use crate::collection::state::{Applied, State};
+use crate::id::{Incarnation, Peer, RunId, Version};
+use crate::members::{self, Ruling, ruling};
+use crate::outbox::{Destination, Outbox, Via};
+use crate::protocol::Cx;
+use crate::protocol::contest::Standing;
+use crate::protocol::rumor::{Aspect, Rumor};
+use crate::protocol::suspicion::Accused;
+use crate::rng::mix;
+use crate::time::{Duration, Now};
+use crate::view::{EventKind, MemberState, changed};
+use crate::wire::frame::{Entries, Frame, Record};
+
+/// How somebody is said to fare.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub run: RunId,
+    pub status: MemberState,
+    pub incarnation: Incarnation,
+    /// Seconds since it came to be so; known of the dead and the left.
+    pub age: u64,
+}
+
+impl Engine {
+    /// A whole record.
+    pub(super) fn hear_record(&mut self, now: Now, by: &Speaker, record: Record<'_>, out: &mut Outbox) {
+        if record.run == self.members.local().run {
+            let told = Told { run: record.run, status: MemberState::Alive, incarnation: record.incarnation, age: 0 };
+            return self.hear_of_us(now, told);
+        }
+        if record.name == &*self.members.local().name {
+            return self.hear_of_namesake(now, record, out);
+        }
+        if let Some(peer) = self.members.find(record.run) {
+            self.hear_again(now, peer, by, record, out);
+        } else if let Some(peer) = self.members.find_name(record.name) {
+            self.hear_of_other_run(now, peer, by, record, out);
+        } else if by.run != record.run && Duration::from_secs(record.age) > self.out_of_touch() {
+            // The teller has been away for longer than a death takes: see for ourselves.
+            self.counters.probed_first += 1;
+            self.contacts.call(cx!(self, now, out), record.addr, None);
+            self.contact_tick(now, out);
+        } else {
+            self.hear_of_newcomer(now, by, record, out);
+        }
+    }
+
+    fn hear_of_newcomer(&mut self, now: Now, by: &Speaker, record: Record<'_>, out: &mut Outbox) {
+        let entry = members::entry(&record, Engine::name(&record), MemberState::Alive, now.mono);
+        let Some(peer) = self.members.insert(entry) else {
+            self.counters.members_full += 1;
+            return;
+        };
+        self.newcomer = now.mono;
+        self.take_state(now, peer, by, &record, out);
+        self.spread(now, peer, Aspect::Record);
+        self.report(EventKind::Join, peer, None, out);
+    }
+
+    /// A run that we know. Only its owner changes its address or versions, and raises the incarnation for it.
+    fn hear_again(&mut self, now: Now, peer: Peer, by: &Speaker, record: Record<'_>, out: &mut Outbox) {
+        let Some(entry) = self.members.get(peer) else { return };
+        let (moved, older) = (entry.addr != record.addr, entry.epoch < record.epoch);
+        match ruling((entry.status, entry.incarnation), (MemberState::Alive, record.incarnation)) {
+            Ruling::News => {
+                let before = self.picture(peer);
+                let was = self.members.update(peer, |e| {
+                    e.addr = record.addr;
+                    e.epoch = e.epoch.max(record.epoch);
+                    e.app_version = record.app_version;
+                    core::mem::replace(&mut e.incarnation, record.incarnation)
+                });
+                debug_assert!(was.is_some_and(|i| i < record.incarnation), "news has a higher incarnation");
+                self.set_status(now, peer, MemberState::Alive, 0);
+                self.take_state(now, peer, by, &record, out);
+                self.spread(now, peer, Aspect::Record);
+                let kind = match before.as_ref().map(|b| b.state) {
+                    Some(MemberState::Alive) if moved => Some(EventKind::Update),
+                    Some(MemberState::Alive) | None => None,
+                    Some(_) => Some(EventKind::Alive),
+                };
+                if let Some(kind) = kind {
+                    self.report(kind, peer, before, out);
+                }
+            }
+            Ruling::Known => {
+                if older {
+                    // It learned of an earlier life that was ahead of it (see `surpass`).
+                    self.members.update(peer, |e| {
+                        e.epoch = record.epoch;
+                        e.picture = None;
+                    });
+                    self.spread(now, peer, Aspect::Record);
+                }
+                self.take_state(now, peer, by, &record, out);
+            }
+            Ruling::Stale => {
+                self.accuse_back(now, peer, by, out);
+            }
+        }
+    }
+
+    /// Another life of a name that we know: the higher epoch wins, whatever the states.
+    fn hear_of_other_run(&mut self, now: Now, peer: Peer, by: &Speaker, record: Record<'_>, out: &mut Outbox) {
+        let Some(entry) = self.members.get(peer) else { return };
+        let old = entry.run;
+        if (record.epoch, record.run) < (entry.epoch, old) {
+            // It may be that run itself that speaks: it has lost its name and does not know.
+            if let Some(entry) = self.members.get(peer) {
+                let record = self.telling.record(now.mono, &self.config, entry);
+                out.send(by.back, &Frame::Record(Record { state: Entries(&[]), ..record }));
+            }
+            return;
+        }
+        let before = self.picture(peer);
+        self.suspicions.clear(peer);
+        self.probe.forget(old);
+        self.members.update(peer, |e| {
+            e.run = record.run;
+            e.epoch = record.epoch;
+            e.incarnation = record.incarnation;
+            e.addr = record.addr;
+            e.status = MemberState::Alive;
+            e.since = now.mono;
+            e.protocol = record.protocol;
+            e.app_version = record.app_version;
+            e.rtt = Default::default();
+            *e.state = State::default();
+            e.pulling = Default::default();
+            e.picture = None;
+        });
+        self.take_state(now, peer, by, &record, out);
+        for aspect in [Aspect::Status, Aspect::State] {
+            self.rumors.stop(Rumor { about: peer, aspect });
+        }
+        self.spread(now, peer, Aspect::Record);
+        self.report(EventKind::Alive, peer, before, out);
+    }
+
+    /// How a run is said to fare.
+    pub(super) fn hear(
+        &mut self,
+        now: Now,
+        by: &Speaker,
+        told: Told,
+        accusers: impl Iterator<Item = RunId>,
+        out: &mut Outbox,
+    ) {
+        if told.run == self.members.local().run {
+            return self.hear_of_us(now, told);
+        }
+        let Some(peer) = self.members.find(told.run) else {
+            // Unknown, and dead or left: nothing to us. Unknown and alive: who is that?
+            if told.status == MemberState::Alive && (by.home.is_some() || by.run == told.run) {
+                let runs = self.telling.runs(iter::once(told.run));
+                out.send(by.back, &Frame::Want { runs });
+            }
+            return;
+        };
+        let Some(entry) = self.members.get(peer) else { return };
+        match ruling((entry.status, entry.incarnation), (told.status, told.incarnation)) {
+            Ruling::News => self.become_so(now, peer, told, accusers, out),
+            Ruling::Known if told.status == MemberState::Suspect => {
+                self.accuse(now, peer, told.incarnation, accusers);
+            }
+            Ruling::Known => {}
+            Ruling::Stale if told.status == MemberState::Alive => self.accuse_back(now, peer, by, out),
+            Ruling::Stale => {}
+        }
+    }
+
+    fn become_so(&mut self, now: Now, peer: Peer, told: Told, accusers: impl Iterator<Item = RunId>, out: &mut Outbox) {
+        let before = self.picture(peer);
+        self.members.update(peer, |e| e.incarnation = e.incarnation.max(told.incarnation));
+        self.set_status(now, peer, told.status, told.age);
+        let kind = match told.status {
+            MemberState::Alive => EventKind::Alive,
+            MemberState::Suspect => EventKind::Suspect,
+            MemberState::Dead => EventKind::Dead,
+            MemberState::Left => EventKind::Left,
+        };
+        if told.status == MemberState::Suspect {
+            self.counters.suspicions += 1;
+            self.accuse(now, peer, told.incarnation, accusers);
+            self.lend_a_probe(now, peer, out);
+        }
+        self.rumors.stop(Rumor { about: peer, aspect: Aspect::Record });
+        self.spread(now, peer, Aspect::Status);
+        let quiet = told.status == MemberState::Alive && before.as_ref().is_some_and(|b| b.state == MemberState::Alive);
+        if !quiet {
+            self.report(kind, peer, before, out);
+        }
+    }
+
+    /// Our own probe got no answer, from it or anybody we asked.
+    pub(super) fn suspect(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
+        self.counters.silent += 1;
+        let me = self.members.local().run;
+        let Some(entry) = self.members.get(peer) else { return };
+        let told = Told { run: entry.run, status: MemberState::Suspect, incarnation: entry.incarnation, age: 0 };
+        match entry.status {
+            MemberState::Alive => self.become_so(now, peer, told, iter::once(me), out),
+            MemberState::Suspect => self.accuse(now, peer, told.incarnation, iter::once(me)),
+            MemberState::Dead | MemberState::Left => {}
+        }
+    }
+
+    fn accuse(&mut self, now: Now, peer: Peer, incarnation: Incarnation, accusers: impl Iterator<Item = RunId>) {
+        let live = self.members.live_len();
+        match self.suspicions.accuse(now.mono, &self.config, live, peer, incarnation, accusers) {
+            // Lifeguard §IV-B: independent confirmations are gossiped on.
+            Accused::New | Accused::Confirmed => self.spread(now, peer, Aspect::Status),
+            Accused::Known => {}
+        }
+    }
+
+    /// A suspicion asks others to look at once: those whom a hash of (us, accused) chooses, `suspicion_probes` of all.
+    fn lend_a_probe(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
+        let Some(entry) = self.members.get(peer) else { return };
+        let me = self.members.local().run;
+        let lot = mix(me.get() ^ mix(entry.run.get() ^ entry.incarnation.0));
+        let share = (self.config.suspicion_probes as u128) << 64;
+        if u128::from(lot) * (self.members.live_len() as u128) < share {
+            self.probe.ping(cx!(self, now, out), &self.members, peer, entry);
+        }
+    }
+
+    /// A suspicion ran out. The dead are told, too: if it is not true they will say so.
+    pub(super) fn declare_dead(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
+        let Some(entry) = self.members.get(peer).filter(|e| e.status == MemberState::Suspect) else { return };
+        let (to, told) =
+            (entry.to(), Told { run: entry.run, status: MemberState::Dead, incarnation: entry.incarnation, age: 0 });
+        self.become_so(now, peer, told, iter::empty(), out);
+        if let Some(entry) = self.members.get(peer) {
+            out.send(to, &self.telling.status(now.mono, entry, iter::empty()));
+        }
+    }
+
+    fn set_status(&mut self, now: Now, peer: Peer, status: MemberState, age: u64) {
+        self.members.update(peer, |e| {
+            e.picture = None;
+            if e.status != status {
+                e.status = status;
+                e.since = now.mono - Duration::from_secs(age);
+            }
+        });
+        if status != MemberState::Suspect {
+            self.suspicions.clear(peer);
+        }
+        if status >= MemberState::Dead {
+            if status == MemberState::Dead {
+                self.counters.deaths += 1;
+                self.bury(now, peer);
+            }
+            if let Some(run) = self.members.get(peer).map(|e| e.run) {
+                self.probe.forget(run);
+            }
+            self.look_for_forgettable(now);
+        }
+    }
+
+    /// SWIM §4.2: only we can raise our incarnation, and we do so to refute.
+    fn hear_of_us(&mut self, now: Now, told: Told) {
+        let ours = self.members.local().incarnation;
+        let refute = match told.status {
+            MemberState::Suspect | MemberState::Dead => told.incarnation >= ours,
+            // Somebody tells of an incarnation that we never had. Outdo it, or we could not refute.
+            MemberState::Alive => told.incarnation > ours,
+            MemberState::Left => false,
+        };
+        if !refute || !matches!(self.life, Life::Member) {
+            return;
+        }
+        if told.status != MemberState::Alive {
+            self.counters.refutations += 1;
+            // Lifeguard §IV-A: having to refute is a reason to doubt ourselves.
+            self.probe.doubt_ourselves(1, &self.config);
+        }
+        let me = self.members.me();
+        self.members.update(me, |e| {
+            e.incarnation = Incarnation(told.incarnation.0.max(ours.0) + 1);
+            e.picture = None;
+        });
+        self.touched();
+        self.spread(now, me, Aspect::Status);
+    }
+
+    /// A run of our own name. If it is over, we outdo its epoch; if it lives and is ahead, the name is lost.
+    fn hear_of_namesake(&mut self, now: Now, record: Record<'_>, out: &mut Outbox) {
+        let (epoch, run, addr) = {
+            let me = self.members.local();
+            (me.epoch, me.run, me.addr)
+        };
+        if (record.epoch, record.run) < (epoch, run) {
+            return;
+        }
+        if record.addr == addr {
+            // Where we are now, nobody else is.
+            return self.surpass(now, record.epoch);
+        }
+        match self.contests.standing(now.mono, record.run, self.config.probe_timeout) {
+            Standing::Ask => {
+                let to = Destination { addr: record.addr, run: Some(record.run), via: Via::Datagram };
+                self.probe.ask(cx!(self, now, out), &self.members, to);
+            }
+            Standing::Waiting => {}
+            Standing::Silent => self.surpass(now, record.epoch),
+            Standing::Answered => self.lose_name(now, record, out),
+        }
+    }
+
+    fn lose_name(&mut self, now: Now, record: Record<'_>, out: &mut Outbox) {
+        self.life = Life::Silent;
+        let winner = members::entry(&record, Engine::name(&record), MemberState::Alive, now.mono);
+        self.conflict(&winner, out);
+    }
+
+    /// Takes what a record says of its member's metadata.
+    fn take_state(&mut self, now: Now, peer: Peer, by: &Speaker, record: &Record<'_>, out: &mut Outbox) {
+        if record.version == Version(0) {
+            return;
+        }
+        if record.state.0.is_empty() {
+            return self.hear_version(now, by, record.run, record.version, out);
+        }
+        let first = self.members.get(peer).is_some_and(|e| e.state.version() == Version(0));
+        if first {
+            // Part of the introduction: the JOIN that follows shows it.
+            self.members.update(peer, |e| {
+                e.state.apply(Version(0), record.version, true, record.state);
+                e.picture = None;
+            });
+        } else {
+            self.hear_state(now, by, record.run, record.version, out, |s| {
+                s.apply(Version(0), record.version, true, record.state)
+            });
+        }
+    }
+
+    /// A change of somebody's metadata.
+    pub(super) fn hear_state(
+        &mut self,
+        now: Now,
+        by: &Speaker,
+        run: RunId,
+        to: Version,
+        out: &mut Outbox,
+        apply: impl FnOnce(&mut State) -> Applied,
+    ) {
+        let Some(peer) = self.members.find(run).filter(|&p| p != self.members.me()) else { return };
+        let known = |e: &members::Entry| e.state.version() >= to || !e.is_live();
+        if self.members.get(peer).is_none_or(known) {
+            return;
+        }
+        let before = self.picture(peer);
+        let applied = self.members.update(peer, |e| {
+            let applied = apply(&mut e.state);
+            if applied == Applied::Changed {
+                e.picture = None;
+                e.pulling = Default::default();
+            }
+            applied
+        });
+        match applied {
+            Some(Applied::Changed) => {
+                self.spread(now, peer, Aspect::State);
+                self.report(EventKind::Update, peer, before, out);
+            }
+            Some(Applied::Gap) => {
+                self.pull_state(now, by, peer, out);
+            }
+            Some(Applied::Known) | None => {}
+        }
+    }
+
+    /// There is more to know of somebody's metadata than we have: pull it from whoever told.
+    pub(super) fn hear_version(&mut self, now: Now, by: &Speaker, run: RunId, version: Version, out: &mut Outbox) {
+        let Some(peer) = self.members.find(run).filter(|&p| p != self.members.me()) else { return };
+        if self.members.get(peer).is_none_or(|e| e.state.version() >= version) {
+            return;
+        }
+        self.pull_state(now, by, peer, out);
+    }
+
+    pub(super) fn spread(&mut self, now: Now, about: Peer, aspect: Aspect) {
+        self.rumors.start(now.mono, &self.config, Rumor { about, aspect });
+    }
+
+    /// For longer than the slowest death takes.
+    fn out_of_touch(&self) -> Duration {
+        let max = crate::protocol::suspicion::timeout(&self.config, self.members.live_len().max(100), 0);
+        max + self.config.probe_interval * 10
+    }
+}
+
+/// In what two pictures of one member differ.
+pub(super) fn difference(before: &crate::view::Member, after: &crate::view::Member) -> u32 {
+    let bit = |differs: bool, bit: u32| if differs { bit } else { 0 };
+    bit(before.state != after.state, changed::STATE)
+        | bit(before.meta != after.meta, changed::META)
+        | bit(before.address != after.address, changed::ADDRESS)
+        | bit(before.epoch != after.epoch, changed::EPOCH)
+        | bit(before.incarnation != after.incarnation, changed::INCARNATION)
+}

@@ -1,0 +1,285 @@
+//! What time brings.
+
+use super::{Engine, Life, cx};
+use crate::id::{Peer, RunId};
+use crate::outbox::{Destination, Outbox, Via};
+use crate::protocol::Cx;
+use crate::protocol::antientropy::Due;
+use crate::protocol::contact::Say;
+use crate::protocol::rumor::{Aspect, Rumor, Told};
+use crate::time::{Duration, Instant, Now};
+use crate::view::{Event, EventKind, MemberState};
+use crate::wire::frame::Frame;
+use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
+
+/// The newly dead that are still told the news; of more than that, the latest.
+const GRAVES_MAX: usize = 64;
+
+/// Entries are looked through for forgettable ones no more often than this.
+const FORGET_EVERY: Duration = Duration::from_millis(500);
+
+impl Engine {
+    pub(super) fn tick(&mut self, now: Now, out: &mut Outbox) {
+        if matches!(self.life, Life::Leaving { .. }) {
+            return self.farewell(now, out);
+        }
+        while let Some(peer) = self.probe.on_deadline(cx!(self, now, out), &self.members) {
+            self.suspect(now, peer, out);
+        }
+        while let Some(peer) = self.suspicions.on_deadline(now.mono) {
+            self.declare_dead(now, peer, out);
+        }
+        match self.antientropy.on_deadline(cx!(self, now, out), &self.members) {
+            Some(Due::Compare) => self.compare(now, out),
+            Some(Due::Exchange) => {
+                if let Some(with) = self.draw_one() {
+                    self.exchange(now, with, out);
+                }
+            }
+            None => {}
+        }
+        self.contact_tick(now, out);
+        self.forget(now, out);
+        self.settle(now, out);
+    }
+
+    /// What every turn ends with: news that is due leaves, and rides on what is leaving anyway.
+    pub(super) fn finish(&mut self, now: Now, out: &mut Outbox) {
+        self.antientropy.watch(cx!(self, now, out), &self.members);
+        let piggyback = out.len();
+        let silent = matches!(self.life, Life::Silent);
+        if !silent && self.rumors.is_due(now.mono, &self.config) {
+            self.gossip(now, out);
+        }
+        for i in 0..piggyback {
+            self.ride_along(now, i, out);
+        }
+        self.counters.outbox_dropped += out.dropped;
+        self.counters.rumors_waiting = self.rumors.len() as u64;
+        self.counters.health = self.probe.health().into();
+        if matches!(self.life, Life::Leaving { .. }) && self.farewell_is_over(now) {
+            self.end_farewell(out);
+        }
+    }
+
+    /// One datagram of news to each of `gossip_fanout` members.
+    fn gossip(&mut self, now: Now, out: &mut Outbox) {
+        let mut to = [None; crate::members::DRAW_MAX];
+        let mut n = 0;
+        self.members.draw(
+            &mut self.rng,
+            self.config.gossip_fanout,
+            |_| false,
+            |_, e| {
+                to[n] = Some(e.to());
+                n += 1;
+            },
+        );
+        to[n] = self.visit_grave(now);
+        for to in to.into_iter().flatten() {
+            if !self.rumors.may_spend(now.mono, &self.config, self.config.max_datagram) {
+                self.counters.gossip_over_budget += 1;
+                return;
+            }
+            let Some(i) = out.add(to) else { return };
+            self.ride_along(now, i, out);
+            if out.is_blank(i) {
+                out.remove_last();
+                return;
+            }
+        }
+    }
+
+    pub(super) fn bury(&mut self, now: Now, peer: Peer) {
+        if self.graves.len() == GRAVES_MAX {
+            self.graves.pop_front();
+        }
+        self.graves.push_back((now.mono, peer));
+    }
+
+    /// One of the newly dead, by lot: if it lives, it hears what is said of it, and refutes.
+    fn visit_grave(&mut self, now: Now) -> Option<Destination> {
+        let term = self.config.gossip_to_dead;
+        while self.graves.front().is_some_and(|&(since, _)| now.mono.since(since) >= term) {
+            self.graves.pop_front();
+        }
+        let (_, peer) = *self.graves.get(self.rng.index(self.graves.len()))?;
+        self.members.get(peer).filter(|e| e.status == MemberState::Dead).map(|e| e.to())
+    }
+
+    /// Fills what room a packet has left with news: first what its receiver is accused of, so that it can
+    /// refute at once (Lifeguard §IV-C, the buddy system), then what was told least.
+    fn ride_along(&mut self, now: Now, i: usize, out: &mut Outbox) {
+        let to = out.destination(i);
+        let Some(peer) = to.run.and_then(|run| self.members.find(run)) else { return };
+        let Engine { members, suspicions, telling, config, rumors, .. } = self;
+        if let Some(entry) = members.get(peer).filter(|e| is_accused(e.status) && config.buddy) {
+            out.try_append(i, &telling.status(now.mono, entry, suspicions.accusers(peer)));
+        }
+        if rumors.is_empty() || to.via == Via::Stream {
+            return;
+        }
+        let live = members.live_len();
+        rumors.fill(config, live, |rumor| {
+            let Some(entry) = members.get(rumor.about) else { return Told::Moot };
+            let fits = match rumor.aspect {
+                Aspect::Record if entry.is_live() => {
+                    out.try_append(i, &Frame::Record(telling.record(now.mono, config, entry)))
+                }
+                Aspect::Record | Aspect::Status => {
+                    out.try_append(i, &telling.status(now.mono, entry, suspicions.accusers(rumor.about)))
+                }
+                Aspect::State if entry.is_live() => out.try_append(i, &telling.state_news(config, entry)),
+                Aspect::State => return Told::Moot,
+            };
+            match fits {
+                true => Told::Yes,
+                false => Told::NoRoom,
+            }
+        });
+    }
+
+    /// News has died down: does one member, by lot, agree with us?
+    fn compare(&mut self, now: Now, out: &mut Outbox) {
+        if let Some(to) = self.draw_one() {
+            self.probe.ask(cx!(self, now, out), &self.members, to);
+        }
+    }
+
+    fn draw_one(&mut self) -> Option<Destination> {
+        let mut drawn = None;
+        self.members.draw(&mut self.rng, 1, |_| false, |_, e| drawn = Some(e.to()));
+        drawn
+    }
+
+    /// Says what is due in calls under way.
+    pub(super) fn contact_tick(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(say) = self.contacts.on_deadline(cx!(self, now, out), &self.members) {
+            let me = self.members.local();
+            match say {
+                Say::Hello { addr, via } => {
+                    let app = (self.config.app_version, self.config.app_version_min);
+                    let hello =
+                        Frame::Hello { protocol: (PROTOCOL_MIN, PROTOCOL_MAX), app, name: &me.name, epoch: me.epoch };
+                    out.send(Destination { addr, run: None, via }, &hello);
+                }
+                Say::Join { addr, run, cookie, via } => {
+                    let record = self.telling.record(now.mono, &self.config, me);
+                    out.send(Destination { addr, run: Some(run), via }, &Frame::Join { cookie, record });
+                }
+                Say::TablePull { addr, run, cursor } => {
+                    let to = Destination { addr, run: Some(run), via: Via::Datagram };
+                    out.send(to, &Frame::TablePull { cursor });
+                }
+            }
+        }
+    }
+
+    /// Makes sure that the time to forget the newly dead is not slept through.
+    pub(super) fn look_for_forgettable(&mut self, now: Now) {
+        let soonest = now.mono + self.config.forget_dead.min(self.config.forget_left);
+        self.forget = Some(self.forget.map_or(soonest, |at| at.min(soonest)));
+    }
+
+    fn forget(&mut self, now: Now, out: &mut Outbox) {
+        if self.forget.is_none_or(|at| now.mono < at) {
+            return;
+        }
+        let term = |status| match status {
+            MemberState::Dead => Some(self.config.forget_dead),
+            MemberState::Left => Some(self.config.forget_left),
+            MemberState::Alive | MemberState::Suspect => None,
+        };
+        let ends = self.members.iter().filter_map(|(peer, e)| Some((peer, e.since + term(e.status)?)));
+        let (mut over, mut next): (alloc::vec::Vec<Peer>, Option<Instant>) = Default::default();
+        for (peer, end) in ends.filter(|&(peer, _)| peer != self.members.me()) {
+            if end <= now.mono {
+                over.push(peer);
+            } else {
+                next = Some(next.map_or(end, |n| n.min(end)));
+            }
+        }
+        self.forget = next.map(|n| n.max(now.mono + FORGET_EVERY));
+        for peer in over {
+            let picture = self.picture(peer);
+            for aspect in [Aspect::Record, Aspect::Status, Aspect::State] {
+                self.rumors.stop(Rumor { about: peer, aspect });
+            }
+            if let Some(entry) = self.members.remove(peer) {
+                if entry.status == MemberState::Dead {
+                    self.contacts.remember(entry.addr, self.config.max_remembered);
+                }
+            }
+            self.touched();
+            let mut event = Event::new(EventKind::Forgotten, self.version);
+            event.member = picture;
+            out.events.push(event);
+        }
+    }
+
+    /// When we may be able to say SETTLED.
+    pub(super) fn settling(&self) -> Option<Instant> {
+        let waits = !self.settled && self.contacts.is_first_round_over();
+        waits.then(|| self.newcomer + self.config.gossip_interval * 3)
+    }
+
+    fn settle(&mut self, now: Now, out: &mut Outbox) {
+        if self.settling().is_some_and(|at| at <= now.mono) {
+            self.settled = true;
+            out.events.push(Event::new(EventKind::Settled, self.version));
+        }
+    }
+
+    /// Tells some that we leave, others each time, until enough have acknowledged.
+    fn farewell(&mut self, now: Now, out: &mut Outbox) {
+        let pace = self.config.probe_timeout_min;
+        let Life::Leaving { again, told, wanted, .. } = &mut self.life else { return };
+        if now.mono < *again {
+            return;
+        }
+        *again = now.mono + pace;
+        let want = wanted.saturating_sub(told.len());
+        let mut to = [None; crate::members::DRAW_MAX];
+        let mut n = 0;
+        self.members.draw(
+            &mut self.rng,
+            want,
+            |e| told.contains(&e.run),
+            |_, e| {
+                to[n] = Some(e.to());
+                n += 1;
+            },
+        );
+        for to in to.into_iter().flatten() {
+            let left = self.telling.status(now.mono, self.members.local(), core::iter::empty());
+            out.send(to, &left);
+            self.probe.ask(cx!(self, now, out), &self.members, to);
+        }
+    }
+
+    pub(super) fn on_farewell_answer(&mut self, run: RunId) {
+        if let Life::Leaving { told, .. } = &mut self.life {
+            if !told.contains(&run) {
+                told.push(run);
+            }
+        }
+    }
+
+    fn farewell_is_over(&self, now: Now) -> bool {
+        matches!(&self.life, Life::Leaving { until, told, wanted, .. } if *until <= now.mono || told.len() >= *wanted)
+    }
+
+    pub(super) fn end_farewell(&mut self, out: &mut Outbox) {
+        let Life::Leaving { told, wanted, .. } = &self.life else { return };
+        let told = told.len() >= *wanted;
+        self.life = Life::Silent;
+        out.completions.push(crate::outbox::Completion::LeaveDone { told });
+        let mut event = Event::new(EventKind::LeaveDone, self.version);
+        event.status = if told { 0 } else { crate::error::Code::Timeout as i32 };
+        out.events.push(event);
+    }
+}
+
+fn is_accused(status: MemberState) -> bool {
+    matches!(status, MemberState::Suspect | MemberState::Dead)
+}

@@ -1,0 +1,191 @@
+//! What one call wants done. The caller owns the outbox, and sends after the engine's lock is released.
+//!
+//! A tray of packets that are kept between calls: frames to one destination share a packet while they
+//! fit, header and tag room is there from the start, and sealing happens in place.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use crate::id::RunId;
+use crate::view::Event;
+use crate::wire::envelope;
+use crate::wire::frame::Frame;
+
+/// Packets that one call may fill. What comes after is dropped and counted; every protocol repeats itself.
+pub const PACKETS_MAX: usize = 128;
+
+/// To whom. Without a run id the packet is sealed for a stranger, and only HELLO, COOKIE and REFUSED may be in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    pub addr: SocketAddr,
+    pub run: Option<RunId>,
+    pub via: Via,
+}
+
+/// By what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// A datagram; at most `max_datagram` with its envelope.
+    Datagram,
+    /// The pooled link to that member, opened where there is none.
+    Stream,
+}
+
+/// Frames for one destination: `HEADER` bytes of room, then the frames. The driver seals it in place.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub to: Destination,
+    pub buf: Vec<u8>,
+}
+
+impl Packet {
+    pub fn frames(&self) -> &[u8] {
+        &self.buf[envelope::HEADER..]
+    }
+}
+
+/// A call that somebody may be waiting for has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// `answered` of the contacts let us in; `refused` holds the first refusal's text.
+    Joined { id: u64, answered: usize, refused: Option<alloc::string::String> },
+    /// Enough peers acknowledged that we left, or the deadline passed (`told` is false).
+    LeaveDone { told: bool },
+}
+
+#[derive(Debug)]
+pub struct Outbox {
+    packets: Vec<Packet>,
+    used: usize,
+    datagram_max: usize,
+    pub dropped: u64,
+    pub events: Vec<Event>,
+    pub completions: Vec<Completion>,
+    /// Seeds whose names want resolving (index into `Config::seeds`); answered by `Input::Resolved`.
+    pub resolve: Vec<usize>,
+}
+
+impl Outbox {
+    /// `datagram_max`: the largest datagram, envelope included.
+    pub fn new(datagram_max: usize) -> Outbox {
+        Outbox {
+            packets: Vec::new(),
+            used: 0,
+            datagram_max,
+            dropped: 0,
+            events: Vec::new(),
+            completions: Vec::new(),
+            resolve: Vec::new(),
+        }
+    }
+
+    /// The largest datagram from here on; nodes that share an outbox may differ in it.
+    pub fn set_datagram_max(&mut self, datagram_max: usize) {
+        self.datagram_max = datagram_max;
+    }
+
+    /// Empties the outbox and keeps its room.
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.dropped = 0;
+        self.events.clear();
+        self.completions.clear();
+        self.resolve.clear();
+    }
+
+    pub fn packets(&mut self) -> &mut [Packet] {
+        &mut self.packets[..self.used]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.used == 0 && self.events.is_empty() && self.completions.is_empty() && self.resolve.is_empty()
+    }
+
+    /// Appends a frame to the packet that is open for `to`, or to a new one. A frame too large for a
+    /// datagram goes by stream.
+    pub fn send(&mut self, to: Destination, frame: &Frame<'_>) {
+        if let Some(i) = self.open(to) {
+            let buf = &mut self.packets[i].buf;
+            let len = buf.len();
+            frame.write(buf);
+            if self.packets[i].buf.len() + envelope::TAG <= self.limit(to.via) {
+                return;
+            }
+            self.packets[i].buf.truncate(len);
+        }
+        let Some(i) = self.add(to) else { return };
+        frame.write(&mut self.packets[i].buf);
+        if self.packets[i].buf.len() + envelope::TAG > self.limit(to.via) {
+            debug_assert!(self.packets[i].buf.len() + envelope::TAG <= envelope::ENVELOPE_MAX, "frames are bounded");
+            self.packets[i].to.via = Via::Stream;
+        }
+    }
+
+    /// Like `send`, but in a packet of its own, so that rumors of another choice can ride on it.
+    pub fn add(&mut self, to: Destination) -> Option<usize> {
+        if self.used == PACKETS_MAX {
+            self.dropped += 1;
+            return None;
+        }
+        if self.used == self.packets.len() {
+            self.packets.push(Packet { to, buf: Vec::with_capacity(self.datagram_max) });
+        }
+        let packet = &mut self.packets[self.used];
+        packet.to = to;
+        packet.buf.clear();
+        packet.buf.resize(envelope::HEADER, 0);
+        // One large answer must not cost its memory for ever.
+        packet.buf.shrink_to(self.datagram_max.max(4096));
+        self.used += 1;
+        Some(self.used - 1)
+    }
+
+    /// Appends to packet `i` if the frame fits; says whether it did.
+    pub fn try_append(&mut self, i: usize, frame: &Frame<'_>) -> bool {
+        let limit = self.limit(self.packets[i].to.via);
+        let buf = &mut self.packets[i].buf;
+        let len = buf.len();
+        frame.write(buf);
+        let fits = buf.len() + envelope::TAG <= limit;
+        if !fits {
+            buf.truncate(len);
+        }
+        fits
+    }
+
+    /// No frame is in packet `i`.
+    pub fn is_blank(&self, i: usize) -> bool {
+        self.packets[i].frames().is_empty()
+    }
+
+    /// Takes the last packet back.
+    pub fn remove_last(&mut self) {
+        self.used -= 1;
+    }
+
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    pub fn destination(&self, i: usize) -> Destination {
+        self.packets[i].to
+    }
+
+    fn open(&self, to: Destination) -> Option<usize> {
+        (0..self.used).rev().find(|&i| self.packets[i].to == to)
+    }
+
+    fn limit(&self, via: Via) -> usize {
+        match via {
+            Via::Datagram => self.datagram_max,
+            Via::Stream => envelope::ENVELOPE_MAX,
+        }
+    }
+
+    /// What was sent, read back through the real decoder. For tests and transcripts.
+    pub fn frames(&self) -> impl Iterator<Item = (Destination, Frame<'_>)> {
+        self.packets[..self.used]
+            .iter()
+            .flat_map(|p| crate::wire::frame::Frames::parse(p.frames()).expect("we wrote it").map(move |f| (p.to, f)))
+    }
+}

@@ -1,0 +1,264 @@
+//! Infection-style dissemination: news rides on whatever is sent anyway, and what was just heard for the
+//! first time leaves at once.
+//!
+//! A rumor is *about* a member; its words are made from the member table when it is told, so it can never say
+//! anything older than what we know. SWIM §4.1: each is told λ·log n times, those told least first. Departure
+//! from it: news does not wait for the next ping. What is heard for the first time goes to `gossip_fanout` members
+//! within `gossip_flush`, one datagram each, and then to as many each `gossip_interval` until it has been
+//! told often enough; hearing it again changes nothing. A byte budget bounds what all this may send.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use crate::config::Config;
+use crate::id::Peer;
+use crate::time::{Instant, nanos};
+
+/// Rumors that may be waiting at once; the oldest of those told most give way. They are about members,
+/// so what is lost here is found by anti-entropy.
+const RUMORS_MAX: usize = 16_384;
+
+/// Rumors too long for what room is left that are passed over before a packet is called full.
+const MISFITS: usize = 3;
+
+/// What about it is news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aspect {
+    /// That it exists, with all that there is to know.
+    Record,
+    /// How it fares.
+    Status,
+    /// What it tells about itself.
+    State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rumor {
+    pub about: Peer,
+    pub aspect: Aspect,
+}
+
+/// What became of an attempt to write a rumor into a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Yes,
+    NoRoom,
+    /// There is nothing to say any more.
+    Moot,
+}
+
+#[derive(Debug, Default)]
+pub struct Rumors {
+    /// By how often they were told.
+    told: Vec<VecDeque<(Rumor, u32)>>,
+    /// The ticket that is valid for a rumor; entries of `told` with another one are leftovers.
+    tickets: BTreeMap<Rumor, u32>,
+    next_ticket: u32,
+    due: Option<Instant>,
+    last: Option<Instant>,
+    budget: Budget,
+}
+
+/// A token bucket of bytes that holds one second's worth.
+#[derive(Debug, Default)]
+struct Budget {
+    left: u64,
+    at: Instant,
+}
+
+impl Rumors {
+    /// Starts a rumor, or starts it anew.
+    pub fn start(&mut self, now: Instant, config: &Config, rumor: Rumor) {
+        if self.tickets.len() >= RUMORS_MAX {
+            self.drop_one();
+        }
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.tickets.insert(rumor, self.next_ticket);
+        if self.told.is_empty() {
+            self.told.push(VecDeque::new());
+        }
+        self.told[0].push_back((rumor, self.next_ticket));
+        // Soon, but at most one flush an interval.
+        let soon = self.last.map_or(now, |last| (last + config.gossip_flush).max(now));
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+    }
+
+    /// What was to be said is moot, or said by another rumor.
+    pub fn stop(&mut self, rumor: Rumor) {
+        self.tickets.remove(&rumor);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tickets.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Whether it is time to send; sets the next time.
+    pub fn is_due(&mut self, now: Instant, config: &Config) -> bool {
+        if self.due.is_none_or(|due| now < due) {
+            return false;
+        }
+        if self.is_empty() {
+            self.told.iter_mut().for_each(VecDeque::clear);
+            self.due = None;
+            return false;
+        }
+        self.last = Some(now);
+        self.due = Some(now + config.gossip_interval);
+        true
+    }
+
+    /// Whether `bytes` more may be gossiped now.
+    pub fn may_spend(&mut self, now: Instant, config: &Config, bytes: usize) -> bool {
+        let rate = config.gossip_budget as u64;
+        let gained = u128::from(nanos(now.since(self.budget.at))) * u128::from(rate) / 1_000_000_000;
+        if gained > 0 {
+            self.budget = Budget { left: (self.budget.left + gained.min(u128::from(rate)) as u64).min(rate), at: now };
+        }
+        let enough = bytes as u64 <= self.budget.left;
+        if enough {
+            self.budget.left -= bytes as u64;
+        }
+        enough
+    }
+
+    /// Fills one packet: those told least first, each at most once. SWIM §4.1: λ·log n times in all.
+    pub fn fill(&mut self, config: &Config, live: usize, mut tell: impl FnMut(Rumor) -> Told) {
+        if self.is_empty() {
+            return;
+        }
+        let limit = limit(config, live);
+        let mut misfits = 0;
+        // From the most told to the least would tell one twice; so the lengths are taken as they are now.
+        let mut lengths = [0usize; LIMIT_MAX];
+        for (length, bucket) in lengths.iter_mut().zip(&self.told) {
+            *length = bucket.len();
+        }
+        for (times, length) in lengths.into_iter().enumerate().take(self.told.len()) {
+            for _ in 0..length {
+                let Some((rumor, ticket)) = self.told[times].pop_front() else { break };
+                if self.tickets.get(&rumor) != Some(&ticket) {
+                    continue;
+                }
+                match tell(rumor) {
+                    Told::Moot => self.stop(rumor),
+                    Told::NoRoom => {
+                        self.told[times].push_back((rumor, ticket));
+                        misfits += 1;
+                        if misfits == MISFITS {
+                            return;
+                        }
+                    }
+                    Told::Yes if times + 1 >= limit => self.stop(rumor),
+                    Told::Yes => {
+                        if self.told.len() == times + 1 {
+                            self.told.push(VecDeque::new());
+                        }
+                        self.told[times + 1].push_back((rumor, ticket));
+                    }
+                }
+            }
+        }
+    }
+
+    fn drop_one(&mut self) {
+        for bucket in self.told.iter_mut().rev() {
+            while let Some((rumor, ticket)) = bucket.pop_front() {
+                if self.tickets.get(&rumor) == Some(&ticket) {
+                    self.tickets.remove(&rumor);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+const LIMIT_MAX: usize = 128;
+
+/// λ · ⌈log10(n + 1)⌉ transmissions.
+pub fn limit(config: &Config, live: usize) -> usize {
+    let digits = (live.max(1)).ilog10() as usize + 1;
+    (config.retransmit_mult * digits).clamp(1, LIMIT_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rumor(slot: u32) -> Rumor {
+        Rumor { about: Peer { slot, generation: 0 }, aspect: Aspect::Status }
+    }
+
+    fn told(rumors: &mut Rumors, config: &Config, room: usize) -> Vec<u32> {
+        let mut said = Vec::new();
+        rumors.fill(config, 50, |r| {
+            if said.len() == room {
+                return Told::NoRoom;
+            }
+            said.push(r.about.slot);
+            Told::Yes
+        });
+        said
+    }
+
+    /// SWIM §4.1: "elements that have been gossiped fewer times are preferred".
+    #[test]
+    fn those_told_least_go_first_and_none_twice_in_one_packet() {
+        let (config, mut rumors) = (Config::new(), Rumors::default());
+        (0..4).for_each(|i| rumors.start(Instant::ZERO, &config, rumor(i)));
+
+        assert_eq!(told(&mut rumors, &config, 3), [0, 1, 2]);
+        let second = told(&mut rumors, &config, 3);
+        assert_eq!(second[0], 3, "told never before");
+        assert_eq!(second.len(), 3);
+    }
+
+    /// SWIM §4.1: each is told λ·log n times, then rests.
+    #[test]
+    fn a_rumor_is_told_a_limited_number_of_times() {
+        let (config, mut rumors) = (Config::new(), Rumors::default());
+        rumors.start(Instant::ZERO, &config, rumor(1));
+        let times = (0..100).filter(|_| !told(&mut rumors, &config, 9).is_empty()).count();
+
+        assert_eq!(times, limit(&config, 50));
+        assert_eq!(times, 8);
+        assert!(rumors.is_empty());
+    }
+
+    #[test]
+    fn fresh_news_flushes_at_once_but_only_once_an_interval() {
+        let (config, mut rumors) = (Config::new(), Rumors::default());
+        let t = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        rumors.start(t(100), &config, rumor(1));
+        assert!(rumors.is_due(t(100), &config));
+
+        rumors.start(t(101), &config, rumor(2));
+        assert!(!rumors.is_due(t(101), &config));
+        assert_eq!(rumors.deadline(), Some(t(110)));
+        assert!(rumors.is_due(t(110), &config));
+        assert_eq!(rumors.deadline(), Some(t(210)), "then at the gossip interval");
+    }
+
+    #[test]
+    fn the_budget_bounds_the_bytes_of_a_second() {
+        let (config, mut rumors) = (Config::new(), Rumors::default());
+        let t = Instant::from_nanos(10_000_000_000);
+        let sent = (0..1000).filter(|_| rumors.may_spend(t, &config, 1400)).count();
+        assert_eq!(sent, config.gossip_budget / 1400);
+        assert!(rumors.may_spend(t + core::time::Duration::from_millis(100), &config, 1400));
+    }
+
+    #[test]
+    fn a_flood_of_rumors_is_bounded() {
+        let (config, mut rumors) = (Config::new(), Rumors::default());
+        (0..2 * RUMORS_MAX as u32).for_each(|i| rumors.start(Instant::ZERO, &config, rumor(i)));
+        assert_eq!(rumors.len(), RUMORS_MAX);
+    }
+}

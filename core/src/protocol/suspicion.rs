@@ -1,0 +1,185 @@
+//! Between silence and death: a suspicion gives the accused time to refute, and others time to agree.
+//!
+//! Lifeguard §IV-B: the fewer members have accused it independently, the longer it has. The first accusation
+//! alone starts at `max`; with K confirmations it is down to `min`:
+//!
+//! ```text
+//! timeout = max − (max − min) · ln(c + 1) / ln(K + 1)      min = α · max(1, log10 n) · period,  max = β · min
+//! ```
+//!
+//! It counts from the beginning of the suspicion. Where fewer than K others exist, K is what there is.
+//! Each accuser is named in the rumor, so that members add up the same confirmations in whatever order they hear of them.
+
+use alloc::vec::Vec;
+
+use crate::config::Config;
+use crate::id::{Incarnation, Peer, RunId};
+use crate::time::{Duration, Instant, nanos};
+use crate::wire::frame::ACCUSERS_MAX;
+
+/// At most one a live member, so `max_members` bounds it.
+#[derive(Debug, Default)]
+pub struct Suspicions(Vec<Suspicion>);
+
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    peer: Peer,
+    incarnation: Incarnation,
+    accusers: [Option<RunId>; ACCUSERS_MAX],
+    begun: Instant,
+    deadline: Instant,
+}
+
+/// What an accusation amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accused {
+    /// The first against this incarnation.
+    New,
+    /// One more accuser, while that still counts: worth telling.
+    Confirmed,
+    Known,
+}
+
+impl Suspicions {
+    /// `age`: how long ago the suspicion began elsewhere is not told; each member gives the full time.
+    pub fn accuse(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        live: usize,
+        peer: Peer,
+        incarnation: Incarnation,
+        accusers: impl Iterator<Item = RunId>,
+    ) -> Accused {
+        let at = self.0.iter().position(|s| s.peer == peer);
+        let fresh = at.is_none_or(|i| self.0[i].incarnation < incarnation);
+        if fresh {
+            self.clear(peer);
+            self.0.push(Suspicion { peer, incarnation, accusers: [None; ACCUSERS_MAX], begun: now, deadline: now });
+        }
+        let suspicion = self.0.iter_mut().find(|s| s.peer == peer).expect("it was there, or pushed");
+        let most = (config.suspicion_confirmations + 1).min(ACCUSERS_MAX);
+        let mut added = false;
+        for accuser in accusers {
+            let room = suspicion.accusers[..most].iter().position(Option::is_none);
+            if let (Some(i), false) = (room, suspicion.accusers.contains(&Some(accuser))) {
+                suspicion.accusers[i] = Some(accuser);
+                added = true;
+            }
+        }
+        let confirmations = suspicion.accusers.iter().flatten().count().saturating_sub(1);
+        suspicion.deadline = suspicion.begun + timeout(config, live, confirmations);
+        match (fresh, added) {
+            (true, _) => Accused::New,
+            (false, true) => Accused::Confirmed,
+            (false, false) => Accused::Known,
+        }
+    }
+
+    /// Refuted, dead, gone or replaced.
+    pub fn clear(&mut self, peer: Peer) {
+        self.0.retain(|s| s.peer != peer);
+    }
+
+    /// Who accuses it, for the rumor.
+    pub fn accusers(&self, peer: Peer) -> impl Iterator<Item = RunId> + '_ {
+        self.0.iter().filter(move |s| s.peer == peer).flat_map(|s| s.accusers.iter().flatten().copied())
+    }
+
+    /// We were not there for that long, and may have missed the refutation.
+    pub fn give_back(&mut self, lost: Duration) {
+        for suspicion in &mut self.0 {
+            suspicion.begun = suspicion.begun + lost;
+            suspicion.deadline = suspicion.deadline + lost;
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.iter().map(|s| s.deadline).min()
+    }
+
+    /// Call until it returns `None`. What it returns did not refute in time.
+    pub fn on_deadline(&mut self, now: Instant) -> Option<Peer> {
+        let i = self.0.iter().position(|s| s.deadline <= now)?;
+        Some(self.0.swap_remove(i).peer)
+    }
+}
+
+/// How long a suspicion with so many confirmations lasts among `live` members.
+pub fn timeout(config: &Config, live: usize, confirmations: usize) -> Duration {
+    let n = live.max(1) as f64;
+    let min =
+        nanos(config.probe_interval) as f64 * f64::from(config.suspicion_mult.0) / 1000.0 * libm::log10(n).max(1.0);
+    let max = min * f64::from(config.suspicion_max_mult.0) / 1000.0;
+    // Neither the accused nor the first accuser can confirm.
+    let k = config.suspicion_confirmations.min(live.saturating_sub(2));
+    let share = if k == 0 { 1.0 } else { libm::log(confirmations.min(k) as f64 + 1.0) / libm::log(k as f64 + 1.0) };
+    Duration::from_nanos((max - (max - min) * share).max(min) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(slot: u32) -> Peer {
+        Peer { slot, generation: 0 }
+    }
+
+    fn run(id: u64) -> RunId {
+        RunId::new(id).unwrap()
+    }
+
+    /// Lifeguard §IV-B: Suspicion falls logarithmically from max to min as K confirmations come in.
+    #[test]
+    fn each_confirmation_shortens_the_suspicion_by_less() {
+        let config = Config::new();
+        let t: Vec<u128> = (0..=4).map(|c| timeout(&config, 100, c).as_millis()).collect();
+
+        assert_eq!(t[0], 6_000, "max = 3 · min");
+        assert_eq!(t[3], 2_000, "min = 1 · log10(100) · 1 s");
+        assert_eq!(t[4], t[3], "more than K do not count");
+        assert!(t[0] - t[1] > t[1] - t[2] && t[1] - t[2] > t[2] - t[3]);
+    }
+
+    #[test]
+    fn where_nobody_else_can_confirm_the_least_time_is_given_at_once() {
+        let config = Config::new();
+        assert_eq!(timeout(&config, 2, 0), config.probe_interval);
+        assert!(timeout(&config, 3, 0) > timeout(&config, 3, 1));
+        assert_eq!(timeout(&config, 3, 1), config.probe_interval);
+    }
+
+    #[test]
+    fn the_same_accuser_counts_once_and_order_does_not_matter() {
+        let (config, now) = (Config::new(), Instant::from_nanos(5));
+        let (mut a, mut b) = (Suspicions::default(), Suspicions::default());
+        let accuse = |s: &mut Suspicions, by: &[u64]| {
+            s.accuse(now, &config, 50, peer(1), Incarnation(3), by.iter().map(|&id| run(id)))
+        };
+
+        assert_eq!(accuse(&mut a, &[7]), Accused::New);
+        assert_eq!(accuse(&mut a, &[7]), Accused::Known);
+        assert_eq!(accuse(&mut a, &[8, 7]), Accused::Confirmed);
+        assert_eq!(accuse(&mut b, &[8]), Accused::New);
+        assert_eq!(accuse(&mut b, &[7]), Accused::Confirmed);
+
+        assert_eq!(a.deadline(), b.deadline());
+    }
+
+    #[test]
+    fn a_higher_incarnation_starts_the_time_anew() {
+        let config = Config::new();
+        let mut s = Suspicions::default();
+        let accuse = |s: &mut Suspicions, at: u64, i: u64| {
+            s.accuse(Instant::from_nanos(at), &config, 2, peer(1), Incarnation(i), core::iter::once(run(7)))
+        };
+        accuse(&mut s, 0, 1);
+        let first = s.deadline().unwrap();
+
+        assert_eq!(accuse(&mut s, 400_000_000, 2), Accused::New);
+        assert_eq!(s.deadline().unwrap(), first + Duration::from_millis(400));
+        assert_eq!(s.on_deadline(first), None);
+        assert_eq!(s.on_deadline(first + Duration::from_secs(1)), Some(peer(1)));
+        assert_eq!(s.deadline(), None);
+    }
+}

@@ -1,0 +1,293 @@
+//! The application's code, and the rules under which it runs: one call at a time per node, never on a protocol
+//! thread, never after the gate is closed; and every box is dropped once, after its last call has returned.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::view::Event;
+
+thread_local! {
+    /// Whose callbacks this thread is in, outermost first: (node, handler).
+    static INSIDE: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(crate) type EventFn = Box<dyn FnMut(&Event) + Send>;
+type LogFn = dyn Fn(i32, &str, &str) + Send + Sync;
+
+/// Where log lines go. Never called on a protocol thread: on the dispatcher, or in `Node::dispatch`.
+pub struct LogSink {
+    pub(crate) max_level: i32,
+    pub(crate) call: Box<LogFn>,
+}
+
+impl LogSink {
+    /// Levels are syslog's: 3 error, 4 warning, 6 info, 7 debug; 8 is trace. `f(level, target, text)`.
+    pub fn new(max_level: i32, f: impl Fn(i32, &str, &str) + Send + Sync + 'static) -> LogSink {
+        LogSink { max_level, call: Box::new(f) }
+    }
+}
+
+impl std::fmt::Debug for LogSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogSink").field("max_level", &self.max_level).finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Callbacks {
+    node: u64,
+    handlers: Mutex<Vec<Arc<Handler>>>,
+    sink: Mutex<Option<Arc<LogSink>>>,
+    /// All masks together.
+    mask: AtomicU32,
+    next: AtomicU64,
+    gate: Mutex<Gate>,
+    left: Condvar,
+}
+
+struct Handler {
+    id: u64,
+    mask: u32,
+    call: Mutex<Option<EventFn>>,
+    gone: AtomicBool,
+}
+
+struct Gate {
+    open: bool,
+    /// A thread is inside, running calls or dropping boxes.
+    busy: bool,
+}
+
+/// Why a thread did not get in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shut {
+    Busy,
+    Closed,
+}
+
+/// The right to run this node's callbacks, until dropped.
+pub(crate) struct Pass<'a>(&'a Callbacks);
+
+impl Callbacks {
+    pub(crate) fn new(node: u64, sink: Option<LogSink>) -> Callbacks {
+        Callbacks {
+            node,
+            handlers: Mutex::new(Vec::new()),
+            sink: Mutex::new(sink.map(Arc::new)),
+            mask: AtomicU32::new(0),
+            next: AtomicU64::new(1),
+            gate: Mutex::new(Gate { open: true, busy: false }),
+            left: Condvar::new(),
+        }
+    }
+
+    /// This thread is in a callback of this node.
+    pub(crate) fn inside(&self) -> bool {
+        INSIDE.with_borrow(|stack| stack.iter().any(|&(node, _)| node == self.node))
+    }
+
+    pub(crate) fn any(&self) -> bool {
+        !self.handlers.lock().is_empty()
+    }
+
+    /// Somebody listens to this kind.
+    pub(crate) fn wants(&self, kind: u32) -> bool {
+        self.mask.load(Acquire) & kind != 0
+    }
+
+    pub(crate) fn wants_nothing(&self) -> bool {
+        self.mask.load(Acquire) == 0
+    }
+
+    /// `None` where the gate is closed; the box is dropped then.
+    pub(crate) fn add(&self, mask: u32, f: EventFn) -> Option<u64> {
+        let gate = self.gate.lock();
+        if !gate.open {
+            return None;
+        }
+        let id = self.next.fetch_add(1, Relaxed);
+        let handler = Handler { id, mask, call: Mutex::new(Some(f)), gone: AtomicBool::new(false) };
+        self.handlers.lock().push(Arc::new(handler));
+        self.mask.fetch_or(mask, AcqRel);
+        Some(id)
+    }
+
+    /// False where there is no such handler. Waits for a call that runs on another thread.
+    pub(crate) fn remove(&self, id: u64) -> bool {
+        let handler = {
+            let mut handlers = self.handlers.lock();
+            let Some(i) = handlers.iter().position(|h| h.id == id) else { return false };
+            let handler = handlers.remove(i);
+            self.mask.store(handlers.iter().fold(0, |all, h| all | h.mask), Release);
+            handler
+        };
+        handler.gone.store(true, Release);
+        // In its own call the box is still in use: whoever runs it drops it on return.
+        if !INSIDE.with_borrow(|stack| stack.contains(&(self.node, id))) {
+            let f = handler.call.lock().take();
+            self.drop_box(id, f);
+        }
+        true
+    }
+
+    pub(crate) fn enter(&self) -> Result<Pass<'_>, Shut> {
+        let mut gate = self.gate.lock();
+        match *gate {
+            Gate { open: false, .. } => Err(Shut::Closed),
+            Gate { busy: true, .. } => Err(Shut::Busy),
+            _ => {
+                gate.busy = true;
+                Ok(Pass(self))
+            }
+        }
+    }
+
+    /// From here on no call starts. A running one goes on.
+    pub(crate) fn close(&self) {
+        self.gate.lock().open = false;
+    }
+
+    /// Drops all boxes unless a thread is inside, which will do it when it leaves. For callers that must not wait.
+    pub(crate) fn clear_if_idle(&self) -> bool {
+        let mut gate = self.gate.lock();
+        if gate.busy {
+            return false;
+        }
+        gate.busy = true;
+        drop(gate);
+        drop(Pass(self));
+        true
+    }
+
+    /// Waits until nobody is inside, and all boxes are dropped. The gate must be closed.
+    pub(crate) fn clear(&self, deadline: Option<Instant>) -> bool {
+        let mut gate = self.gate.lock();
+        while gate.busy {
+            match deadline {
+                None => self.left.wait(&mut gate),
+                Some(at) => {
+                    if self.left.wait_until(&mut gate, at).timed_out() && gate.busy {
+                        return false;
+                    }
+                }
+            }
+        }
+        gate.busy = true;
+        drop(gate);
+        drop(Pass(self));
+        true
+    }
+
+    fn is_open(&self) -> bool {
+        self.gate.lock().open
+    }
+
+    fn drop_all(&self) {
+        let handlers = std::mem::take(&mut *self.handlers.lock());
+        self.mask.store(0, Release);
+        for handler in handlers {
+            let f = handler.call.lock().take();
+            self.drop_box(handler.id, f);
+        }
+        let sink = self.sink.lock().take();
+        self.drop_box(0, sink);
+    }
+
+    /// Dropping is the application's code too.
+    fn drop_box<T>(&self, handler: u64, f: T) {
+        let _inside = Inside::enter(self.node, handler);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(f)));
+    }
+}
+
+impl Pass<'_> {
+    /// Runs the handlers that want this event; answers with the text of panics.
+    pub(crate) fn run(&self, event: &Event) -> Vec<String> {
+        let mut panics = Vec::new();
+        let handlers: Vec<Arc<Handler>> =
+            self.0.handlers.lock().iter().filter(|h| h.mask & event.kind.bit() != 0).cloned().collect();
+        for handler in handlers {
+            if !self.0.is_open() {
+                break;
+            }
+            let mut call = handler.call.lock();
+            if handler.gone.load(Acquire) {
+                continue;
+            }
+            if let Some(f) = call.as_mut() {
+                let _inside = Inside::enter(self.0.node, handler.id);
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| f(event))) {
+                    panics.push(panic_text(&*panic));
+                }
+            }
+            // It has unsubscribed itself.
+            if handler.gone.load(Acquire) {
+                let f = call.take();
+                drop(call);
+                self.0.drop_box(handler.id, f);
+            }
+        }
+        panics
+    }
+
+    pub(crate) fn log(&self, level: i32, target: &str, text: &str) {
+        if !self.0.is_open() {
+            return;
+        }
+        let sink = self.0.sink.lock().clone();
+        if let Some(sink) = sink {
+            let _inside = Inside::enter(self.0.node, 0);
+            let _ = catch_unwind(AssertUnwindSafe(|| (sink.call)(level, target, text)));
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        loop {
+            let mut gate = self.0.gate.lock();
+            let nothing_left = gate.open || (self.0.handlers.lock().is_empty() && self.0.sink.lock().is_none());
+            if nothing_left {
+                gate.busy = false;
+                self.0.left.notify_all();
+                return;
+            }
+            drop(gate);
+            self.0.drop_all();
+        }
+    }
+}
+
+struct Inside;
+
+impl Inside {
+    fn enter(node: u64, handler: u64) -> Inside {
+        INSIDE.with_borrow_mut(|stack| stack.push((node, handler)));
+        Inside
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.with_borrow_mut(|stack| stack.pop());
+    }
+}
+
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).into()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a text".into()
+    }
+}

@@ -1,0 +1,62 @@
+//! The thread on which callbacks run in THREAD dispatch mode: one per runtime, so that they are serial.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::node::Shared;
+
+/// Items of one node before it is the next one's turn.
+const SHARE: usize = 64;
+
+#[derive(Default)]
+pub(crate) struct Dispatcher {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Nodes whose inbox has something, each at most once.
+    queue: VecDeque<Arc<Shared>>,
+    exit: bool,
+}
+
+impl Dispatcher {
+    pub(crate) fn post(&self, node: Arc<Shared>) {
+        let mut state = self.state.lock();
+        if !state.exit {
+            state.queue.push_back(node);
+            self.ready.notify_one();
+        }
+    }
+
+    pub(crate) fn exit(&self) {
+        let mut state = self.state.lock();
+        state.exit = true;
+        state.queue.clear();
+        self.ready.notify_one();
+    }
+
+    pub(crate) fn run(&self) {
+        while let Some(node) = self.next() {
+            if node.run_callbacks(SHARE) {
+                node.post_to(self);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Arc<Shared>> {
+        let mut state = self.state.lock();
+        loop {
+            if state.exit {
+                return None;
+            }
+            if let Some(node) = state.queue.pop_front() {
+                return Some(node);
+            }
+            self.ready.wait(&mut state);
+        }
+    }
+}

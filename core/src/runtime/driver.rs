@@ -1,0 +1,971 @@
+//! The thread "bruit-io": the sockets and timers of all nodes of one runtime, through one poller.
+//!
+//! A turn is: wait, obey commands, drain what is queued (within a budget), then fire the timers that are due. Draining
+//! comes first, because a timer that fires while the answer to it lies unread in the socket would blame a peer for our
+//! own lateness; and a timer that is late all the same is reported to its engine as our stall. What a turn costs does
+//! not depend on how many nodes there are, but on how many of them have something to do.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+use polling::{Event as Readiness, Events, PollMode, Poller};
+use socket2::Socket;
+
+use super::dispatcher::Dispatcher;
+use super::fork::Listed;
+use super::log::level;
+use super::node::{Live, Shared};
+use super::tcp::{Flow, Link, LinkLimits, Links, Peers, STRANGERS_MAX, Stage, Written};
+use super::udp::{BATCH, Receiver, Udp, is_passing};
+use super::{clock, threads};
+use crate::engine::{Inbound, Input};
+use crate::id::RunId;
+use crate::outbox::{Outbox, Packet, Via};
+use crate::time::{Duration, Instant, Now};
+use crate::wire::envelope::{Envelope, Opened, Sessions};
+
+/// What a turn may drain before it looks at its timers.
+const DRAIN_MAX: usize = 1024;
+const DRAIN_TIME: Duration = Duration::from_millis(1);
+
+/// Packets in the outbox at which a batch is interrupted to send them, well below `PACKETS_MAX`.
+const OUTBOX_HIGH: usize = 64;
+
+/// Bytes taken from a link at once, and how often in a turn.
+const READ: usize = 64 << 10;
+const READS_MAX: usize = 4;
+
+/// Connections accepted in one turn.
+const ACCEPTS_MAX: usize = 64;
+
+/// How long a socket rests that fails again and again (no descriptors left, no memory): an event loop must not spin.
+const REST: Duration = Duration::from_millis(100);
+
+/// Events taken from the poller at once.
+const EVENTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+
+/// What a node gives to its driver, and sends by from other threads.
+pub(crate) struct Wire {
+    pub envelope: Envelope,
+    /// None: everything goes by stream.
+    pub udp: Option<Udp>,
+    pub listener: Listed<Socket>,
+    pub links: LinkLimits,
+    pub datagram_max: usize,
+    pub stall_threshold: Duration,
+}
+
+pub(crate) enum Command {
+    Add {
+        slot: usize,
+        node: Arc<Shared>,
+        wire: Arc<Wire>,
+    },
+    Remove {
+        slot: usize,
+        node: Arc<Shared>,
+    },
+    /// Another thread has changed its deadline, or left packets for links.
+    Poke {
+        slot: usize,
+        node: Arc<Shared>,
+    },
+    Resolved {
+        node: Arc<Shared>,
+        what: Resolved,
+    },
+    Exit,
+}
+
+/// What the resolver found.
+pub(crate) enum Resolved {
+    Seed(usize, Vec<SocketAddr>),
+    /// The contacts of a join that nobody waits for.
+    Contacts(Vec<Vec<SocketAddr>>),
+}
+
+/// A runtime's threads, and how to reach them.
+pub(crate) struct Threads {
+    poller: Poller,
+    commands: Mutex<Vec<Command>>,
+    slots: Mutex<Slots>,
+    pub dispatcher: Dispatcher,
+    living: Mutex<Living>,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Slots {
+    free: Vec<usize>,
+    next: usize,
+}
+
+#[derive(Default)]
+struct Living {
+    count: usize,
+    dispatching: bool,
+    exit: bool,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    pub(crate) fn start() -> io::Result<Arc<Threads>> {
+        let threads = Arc::new(Threads {
+            poller: Poller::new()?,
+            commands: Mutex::new(Vec::new()),
+            slots: Mutex::new(Slots::default()),
+            dispatcher: Dispatcher::default(),
+            living: Mutex::new(Living::default()),
+            ended: Condvar::new(),
+        });
+        threads.spawn("bruit-io", |threads| Driver::new(threads).run())?;
+        Ok(threads)
+    }
+
+    /// The dispatcher begins when there is something to dispatch to.
+    pub(crate) fn start_dispatcher(self: &Arc<Threads>) -> io::Result<()> {
+        let mut living = self.living.lock();
+        if living.dispatching || living.exit {
+            return Ok(());
+        }
+        living.dispatching = true;
+        drop(living);
+        self.spawn("bruit-cb", |threads| threads.dispatcher.run())
+    }
+
+    fn spawn(self: &Arc<Threads>, name: &str, f: fn(Arc<Threads>)) -> io::Result<()> {
+        let (threads, mut living) = (self.clone(), self.living.lock());
+        let handle = threads::spawn(name, move || {
+            f(threads.clone());
+            threads.living.lock().count -= 1;
+            threads.ended.notify_all();
+        })?;
+        living.count += 1;
+        living.handles.push(handle);
+        Ok(())
+    }
+
+    pub(crate) fn command(&self, command: Command) {
+        self.commands.lock().push(command);
+        let _ = self.poller.notify();
+    }
+
+    /// Hands a node's sockets to the driver.
+    pub(crate) fn add(&self, node: &Arc<Shared>, wire: Arc<Wire>) -> io::Result<usize> {
+        let slot = {
+            let mut slots = self.slots.lock();
+            slots.free.pop().unwrap_or_else(|| {
+                slots.next += 1;
+                slots.next - 1
+            })
+        };
+        // Before the poller knows the sockets, so that no event comes for a slot that the driver does not know.
+        self.commands.lock().push(Command::Add { slot, node: node.clone(), wire: wire.clone() });
+        let watched = self.watch(slot, &wire);
+        let _ = self.poller.notify();
+        watched.inspect_err(|_| self.command(Command::Remove { slot, node: node.clone() })).map(|()| slot)
+    }
+
+    fn watch(&self, slot: usize, wire: &Wire) -> io::Result<()> {
+        if let Some(udp) = &wire.udp {
+            self.watch_socket(udp.socket(), Key::Udp(slot))?;
+        }
+        self.watch_socket(&wire.listener, Key::Listener(slot))
+    }
+
+    #[allow(unsafe_code)]
+    fn watch_socket(&self, socket: &Socket, key: Key) -> io::Result<()> {
+        // SAFETY: the driver deletes every socket from the poller before it drops it.
+        unsafe { self.poller.add_with_mode(socket, key.interest(true, false), PollMode::Level) }
+    }
+
+    /// Lets both threads come to their end.
+    pub(crate) fn exit(&self) {
+        self.living.lock().exit = true;
+        self.dispatcher.exit();
+        self.command(Command::Exit);
+    }
+
+    /// Waits for both threads; a thread that calls it does not wait for itself. False: not in time.
+    pub(crate) fn join(&self, deadline: Option<std::time::Instant>) -> bool {
+        let me = std::thread::current().id();
+        let mut living = self.living.lock();
+        let own = usize::from(living.handles.iter().any(|h| h.thread().id() == me));
+        while living.count > own {
+            match deadline {
+                None => self.ended.wait(&mut living),
+                Some(at) => {
+                    if self.ended.wait_until(&mut living, at).timed_out() && living.count > own {
+                        return false;
+                    }
+                }
+            }
+        }
+        let handles = std::mem::take(&mut living.handles);
+        drop(living);
+        for handle in handles.into_iter().filter(|h| h.thread().id() != me) {
+            let _ = handle.join();
+        }
+        true
+    }
+}
+
+/// What a poller's key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Udp(usize),
+    Listener(usize),
+    Link(usize),
+}
+
+impl Key {
+    /// Slots and links are numbered from 0 without gaps; usize::MAX is the poller's own.
+    fn number(self) -> usize {
+        match self {
+            Key::Udp(i) => 3 * i,
+            Key::Listener(i) => 3 * i + 1,
+            Key::Link(i) => 3 * i + 2,
+        }
+    }
+
+    fn of(number: usize) -> Key {
+        let i = number / 3;
+        match number % 3 {
+            0 => Key::Udp(i),
+            1 => Key::Listener(i),
+            _ => Key::Link(i),
+        }
+    }
+
+    fn interest(self, readable: bool, writable: bool) -> Readiness {
+        Readiness::new(self.number(), readable, writable)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Node(usize),
+    Link(usize),
+    /// A socket that failed has rested.
+    Rest(usize),
+}
+
+/// A node, as its driver sees it.
+struct Io {
+    node: Arc<Shared>,
+    wire: Arc<Wire>,
+    sessions: Sessions,
+    peers: Peers,
+    armed: Option<Instant>,
+    /// The kernel's count of datagrams that it dropped, and ours.
+    overflow: u32,
+    overflow_known: u32,
+    resting: bool,
+}
+
+struct Driver {
+    threads: Arc<Threads>,
+    nodes: Vec<Option<Io>>,
+    links: Links,
+    timers: BTreeSet<(Instant, Timer)>,
+    receiver: Receiver,
+    outbox: Outbox,
+    scratch: Vec<u8>,
+    exit: bool,
+}
+
+impl Driver {
+    fn new(threads: Arc<Threads>) -> Driver {
+        Driver {
+            threads,
+            nodes: Vec::new(),
+            links: Links::default(),
+            timers: BTreeSet::new(),
+            receiver: Receiver::new(),
+            outbox: Outbox::new(1400),
+            scratch: Vec::new(),
+            exit: false,
+        }
+    }
+
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.exit {
+            let timeout = self.timers.first().map(|&(at, _)| at.since(clock::mono()));
+            self.turn(&mut events, timeout);
+            // Late although everything is drained: something held us up since. What came meanwhile goes first.
+            if self.timers.first().is_some_and(|&(at, _)| clock::mono().since(at) > LATE) && !self.exit {
+                self.turn(&mut events, Some(Duration::ZERO));
+            }
+            self.fire();
+            self.links.end_turn();
+        }
+        for slot in 0..self.nodes.len() {
+            self.remove(slot);
+        }
+    }
+
+    fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) {
+        events.clear();
+        // An interrupted wait is an early one.
+        let _ = self.threads.poller.wait(events, timeout);
+        self.obey();
+        let mut budget = Budget { left: DRAIN_MAX, until: clock::mono() + DRAIN_TIME };
+        for event in events.iter() {
+            match Key::of(event.key) {
+                Key::Udp(slot) => self.datagrams(slot, event.is_err() != Some(false), &mut budget),
+                Key::Listener(slot) => self.accept(slot),
+                Key::Link(id) => self.link(id, event.readable, event.writable),
+            }
+        }
+        self.links.end_turn();
+    }
+
+    // --- commands ---
+
+    fn obey(&mut self) {
+        let commands = std::mem::take(&mut *self.threads.commands.lock());
+        for command in commands {
+            match command {
+                Command::Add { slot, node, wire } => self.add(slot, node, wire),
+                Command::Remove { slot, node } => {
+                    self.remove(slot);
+                    self.threads.slots.lock().free.push(slot);
+                    node.driver_is_done();
+                }
+                Command::Poke { slot, node } => {
+                    node.poked.store(false, std::sync::atomic::Ordering::SeqCst);
+                    if self.holds(slot, &node) {
+                        let deadline = node.peek_deadline();
+                        self.arm(slot, deadline);
+                        self.send_streams(slot);
+                    }
+                }
+                Command::Resolved { node, what } => {
+                    if let Some(slot) = node.slot().filter(|&slot| self.holds(slot, &node)) {
+                        self.resolved(slot, &what);
+                    }
+                }
+                Command::Exit => self.exit = true,
+            }
+        }
+    }
+
+    fn holds(&self, slot: usize, node: &Arc<Shared>) -> bool {
+        self.nodes.get(slot).and_then(Option::as_ref).is_some_and(|io| Arc::ptr_eq(&io.node, node))
+    }
+
+    fn add(&mut self, slot: usize, node: Arc<Shared>, wire: Arc<Wire>) {
+        if self.nodes.len() <= slot {
+            self.nodes.resize_with(slot + 1, || None);
+        }
+        self.nodes[slot] = Some(Io {
+            sessions: wire.envelope.sessions(),
+            node,
+            wire,
+            peers: Peers::default(),
+            armed: None,
+            overflow: 0,
+            overflow_known: 0,
+            resting: false,
+        });
+    }
+
+    fn remove(&mut self, slot: usize) {
+        let Some(io) = self.nodes.get_mut(slot).and_then(Option::take) else { return };
+        if let Some(udp) = &io.wire.udp {
+            let _ = self.threads.poller.delete(udp.socket());
+        }
+        let _ = self.threads.poller.delete(&*io.wire.listener);
+        if let Some(at) = io.armed {
+            self.timers.remove(&(at, Timer::Node(slot)));
+        }
+        self.timers.retain(|&(_, timer)| timer != Timer::Rest(slot) || !io.resting);
+        for &id in io.peers.by_addr.values() {
+            if let Some(link) = self.links.take(id) {
+                let _ = self.threads.poller.delete(&*link.socket);
+                self.timers.remove(&(link.armed, Timer::Link(id)));
+            }
+        }
+    }
+
+    fn resolved(&mut self, slot: usize, what: &Resolved) {
+        let now = clock::now();
+        match what {
+            Resolved::Seed(seed, addrs) => {
+                self.think(slot, now, |live, out| {
+                    live.engine.handle(now, Input::Resolved { seed: *seed, addrs }, out);
+                });
+            }
+            Resolved::Contacts(names) => {
+                self.think(slot, now, |live, out| {
+                    // Refused only where the node has left meanwhile.
+                    let _ = live.engine.join(now, names, out);
+                });
+            }
+        }
+    }
+
+    // --- datagrams ---
+
+    fn datagrams(&mut self, slot: usize, has_errors: bool, budget: &mut Budget) {
+        if has_errors {
+            self.errors(slot);
+        }
+        let mut failures = 0;
+        while let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) {
+            let Some(udp) = &io.wire.udp else { return };
+            match self.receiver.receive(udp, &mut io.overflow) {
+                Ok(n) => {
+                    if n > 0 {
+                        self.batch(slot);
+                    }
+                    if n < BATCH || !budget.take(n) {
+                        return;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) => {
+                    io.node.tally.receive_errors.fetch_add(1, Relaxed);
+                    failures += 1;
+                    if is_passing(&e) && failures < 8 {
+                        self.errors(slot);
+                    } else {
+                        return self.rest(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens the batch outside the lock, then hands it to the engine under one lock.
+    fn batch(&mut self, slot: usize) {
+        let now = clock::now();
+        let Some(io) = self.nodes[slot].as_mut() else { return };
+        let tally = &io.node.tally;
+        let mut opened: [Option<Inbound<'_>>; BATCH] = [const { None }; BATCH];
+        let mut count = 0;
+        for (from, bytes) in self.receiver.datagrams() {
+            let Some(bytes) = bytes else {
+                tally.datagrams_too_large.fetch_add(1, Relaxed);
+                continue;
+            };
+            tally.datagrams_in.fetch_add(1, Relaxed);
+            tally.datagram_bytes_in.fetch_add(bytes.len() as u64, Relaxed);
+            match io.wire.envelope.open(&mut io.sessions, now.mono, bytes) {
+                Ok(Opened { from: run, stranger, frames }) => {
+                    opened[count] = Some(Inbound { from, run, stranger, via: Via::Datagram, frames });
+                    count += 1;
+                }
+                Err(reject) => {
+                    tally.rejects[reject as usize].fetch_add(1, Relaxed);
+                }
+            }
+        }
+        tally.sessions.store(io.sessions.len() as u64, Relaxed);
+        let lost = io.overflow.wrapping_sub(io.overflow_known);
+        io.overflow_known = io.overflow;
+        if lost > 0 {
+            tally.receive_overflow.fetch_add(u64::from(lost), Relaxed);
+        }
+        let stall = (lost > 0).then_some(io.wire.stall_threshold);
+
+        let mut at = 0;
+        while at < count {
+            let node = &io.node;
+            self.outbox.set_datagram_max(io.wire.datagram_max);
+            let thought = node.think(&mut self.outbox, now, |live, out| {
+                if let Some(lost) = stall.filter(|_| at == 0) {
+                    live.engine.stalled(lost);
+                }
+                for inbound in opened[at..count].iter().flatten() {
+                    live.engine.handle(now, Input::Packet(*inbound), out);
+                    at += 1;
+                    if out.packets().len() > OUTBOX_HIGH {
+                        break;
+                    }
+                }
+            });
+            let Some(thought) = thought else { break };
+            let deadline = node.act(&mut self.outbox, now, thought.after);
+            Self::arm_in(&mut self.timers, &mut io.armed, slot, deadline);
+        }
+        self.send_streams(slot);
+    }
+
+    /// What the kernel learned about datagrams that we sent.
+    fn errors(&mut self, slot: usize) {
+        let mut unreachable = Vec::new();
+        {
+            let Some(io) = self.nodes.get(slot).and_then(Option::as_ref) else { return };
+            let Some(udp) = &io.wire.udp else { return };
+            udp.errors(|to, refused| {
+                if refused {
+                    io.node.tally.unreachable.fetch_add(1, Relaxed);
+                    unreachable.push(to);
+                } else {
+                    io.node.tally.path_errors.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        if unreachable.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        self.think(slot, now, |live, out| {
+            for &addr in &unreachable {
+                live.engine.handle(now, Input::Unreachable { addr, via: Via::Datagram }, out);
+            }
+        });
+    }
+
+    /// Takes a failing socket out of the poller for a while.
+    fn rest(&mut self, slot: usize) {
+        let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) else { return };
+        if !io.resting {
+            io.resting = true;
+            Self::watch_node(&self.threads.poller, io, slot, false);
+            self.timers.insert((clock::mono() + REST, Timer::Rest(slot)));
+        }
+    }
+
+    fn watch_node(poller: &Poller, io: &Io, slot: usize, on: bool) {
+        if let Some(udp) = &io.wire.udp {
+            let _ = poller.modify_with_mode(udp.socket(), Key::Udp(slot).interest(on, false), PollMode::Level);
+        }
+        let _ = poller.modify_with_mode(&*io.wire.listener, Key::Listener(slot).interest(on, false), PollMode::Level);
+    }
+
+    // --- thinking ---
+
+    /// Asks the engine, and does what follows.
+    fn think(&mut self, slot: usize, now: Now, f: impl FnOnce(&mut Live, &mut Outbox)) {
+        let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) else { return };
+        self.outbox.set_datagram_max(io.wire.datagram_max);
+        let Some(thought) = io.node.think(&mut self.outbox, now, f) else { return };
+        let deadline = io.node.act(&mut self.outbox, now, thought.after);
+        Self::arm_in(&mut self.timers, &mut io.armed, slot, deadline);
+        self.send_streams(slot);
+    }
+
+    fn arm(&mut self, slot: usize, deadline: Option<Instant>) {
+        if let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) {
+            Self::arm_in(&mut self.timers, &mut io.armed, slot, deadline);
+        }
+    }
+
+    fn arm_in(
+        timers: &mut BTreeSet<(Instant, Timer)>,
+        armed: &mut Option<Instant>,
+        slot: usize,
+        deadline: Option<Instant>,
+    ) {
+        if *armed != deadline {
+            if let Some(at) = *armed {
+                timers.remove(&(at, Timer::Node(slot)));
+            }
+            if let Some(at) = deadline {
+                timers.insert((at, Timer::Node(slot)));
+            }
+            *armed = deadline;
+        }
+    }
+
+    // --- timers ---
+
+    fn fire(&mut self) {
+        let now = clock::now();
+        // Each timer once: a deadline that stays in the past must not keep us from the sockets.
+        let due: Vec<(Instant, Timer)> = self.timers.range(..=(now.mono, Timer::Rest(usize::MAX))).copied().collect();
+        for (at, timer) in due {
+            if !self.timers.remove(&(at, timer)) {
+                continue;
+            }
+            match timer {
+                Timer::Node(slot) => self.tick(slot, at),
+                Timer::Link(id) => self.link_timer(id, now.mono),
+                Timer::Rest(slot) => {
+                    if let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) {
+                        io.resting = false;
+                        Self::watch_node(&self.threads.poller, io, slot, true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, slot: usize, at: Instant) {
+        let now = clock::now();
+        let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) else { return };
+        io.armed = None;
+        let late = now.mono.since(at);
+        let stalled = late > io.wire.stall_threshold;
+        if stalled {
+            io.node.tally.late_ticks.fetch_add(1, Relaxed);
+        }
+        self.think(slot, now, |live, out| {
+            if stalled {
+                live.engine.stalled(late);
+            }
+            live.engine.handle(now, Input::Tick, out);
+        });
+    }
+
+    // --- links ---
+
+    /// Brings the packets that engines left for streams to their links.
+    fn send_streams(&mut self, slot: usize) {
+        let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) else { return };
+        let Some(outgoing) = io.node.take_outgoing() else { return };
+        for (run, is_member) in outgoing.marks {
+            io.sessions.set_member(run, is_member);
+        }
+        let mut touched: Vec<usize> = Vec::new();
+        for packet in outgoing.packets {
+            let Some(id) = self.link_for(slot, &packet) else {
+                if let Some(io) = &self.nodes[slot] {
+                    io.node.tally.records_dropped.fetch_add(1, Relaxed);
+                }
+                continue;
+            };
+            let (Some(io), Some(link)) = (&self.nodes[slot], self.links.get(id)) else { continue };
+            if !link.enqueue(packet, io.wire.links.queue) {
+                io.node.tally.records_dropped.fetch_add(1, Relaxed);
+            } else if !touched.contains(&id) {
+                touched.push(id);
+            }
+        }
+        for id in touched {
+            self.write(id);
+        }
+    }
+
+    /// The link of that run, or to that address; a new one where there is none.
+    fn link_for(&mut self, slot: usize, packet: &Packet) -> Option<usize> {
+        let io = self.nodes.get(slot)?.as_ref()?;
+        if let Some(&id) = packet.to.run.and_then(|run| io.peers.by_run.get(&run)) {
+            return Some(id);
+        }
+        if let Some(&id) = io.peers.by_addr.get(&packet.to.addr) {
+            let bound = self.links.get(id).and_then(|link| link.run());
+            if bound.is_none() || packet.to.run.is_none() {
+                return Some(id);
+            }
+            // Another run lives there now.
+            self.close(id);
+        }
+        self.dial(slot, packet.to.addr)
+    }
+
+    fn dial(&mut self, slot: usize, addr: SocketAddr) -> Option<usize> {
+        self.make_room(slot);
+        let now = clock::mono();
+        let io = self.nodes.get(slot)?.as_ref()?;
+        let (limits, tally) = (io.wire.links, &io.node.tally);
+        match Link::dial(slot, addr, now, now + limits.timeout) {
+            Ok(link) => {
+                tally.links_dialed.fetch_add(1, Relaxed);
+                self.put(slot, link)
+            }
+            Err(e) => {
+                tally.links_refused.fetch_add(1, Relaxed);
+                io.node.log(level::DEBUG, "bruit::link", || format!("cannot connect to {addr}: {e}"));
+                None
+            }
+        }
+    }
+
+    fn put(&mut self, slot: usize, mut link: Link) -> Option<usize> {
+        let io = self.nodes.get_mut(slot)?.as_mut()?;
+        let id = self.links.next_id();
+        let interest = Key::Link(id).interest(true, link.awaits_room);
+        #[allow(unsafe_code)]
+        // SAFETY: `close` and `remove` delete the socket from the poller before it is dropped.
+        let added = unsafe { self.threads.poller.add_with_mode(&*link.socket, interest, PollMode::Level) };
+        if added.is_err() {
+            io.node.tally.links_broken.fetch_add(1, Relaxed);
+            return None;
+        }
+        link.armed = link.deadline(io.wire.links.idle);
+        self.timers.insert((link.armed, Timer::Link(id)));
+        io.peers.strangers += usize::from(matches!(link.stage, Stage::Stranger { .. }));
+        io.peers.by_addr.insert(link.peer, id);
+        io.node.tally.links.store(io.peers.by_addr.len() as u64, Relaxed);
+        self.links.put(link);
+        Some(id)
+    }
+
+    /// Closes the least recently used link where `max_links` is reached. Strangers have a limit of their own.
+    fn make_room(&mut self, slot: usize) {
+        let Some(io) = self.nodes.get(slot).and_then(Option::as_ref) else { return };
+        if io.peers.by_addr.len() - io.peers.strangers < io.wire.links.links.max(1) {
+            return;
+        }
+        let oldest = io
+            .peers
+            .by_addr
+            .values()
+            .filter_map(|&id| self.links.get(id).map(|link| (link.stage, link.has_work(), link.last, id)))
+            .filter(|(stage, ..)| !matches!(stage, Stage::Stranger { .. }))
+            .min_by_key(|&(_, has_work, last, id)| (has_work, last, id));
+        if let Some((.., id)) = oldest {
+            io.node.tally.links_evicted.fetch_add(1, Relaxed);
+            self.close(id);
+        }
+    }
+
+    fn close(&mut self, id: usize) {
+        let Some(link) = self.links.take(id) else { return };
+        let _ = self.threads.poller.delete(&*link.socket);
+        let Some(io) = self.nodes.get_mut(link.node).and_then(Option::as_mut) else { return };
+        self.timers.remove(&(link.armed, Timer::Link(id)));
+        io.peers.strangers -= usize::from(matches!(link.stage, Stage::Stranger { .. }));
+        if io.peers.by_addr.get(&link.peer) == Some(&id) {
+            io.peers.by_addr.remove(&link.peer);
+        }
+        if let Some(run) = link.run()
+            && io.peers.by_run.get(&run) == Some(&id)
+        {
+            io.peers.by_run.remove(&run);
+        }
+        io.node.tally.links.store(io.peers.by_addr.len() as u64, Relaxed);
+        io.node.tally.records_dropped.fetch_add(link.unsent() as u64, Relaxed);
+    }
+
+    fn broken(&mut self, id: usize, why: &dyn std::fmt::Display) {
+        let Some(link) = self.links.get(id) else { return };
+        let (peer, node) = (link.peer, link.node);
+        if let Some(io) = self.nodes.get(node).and_then(Option::as_ref) {
+            io.node.tally.links_broken.fetch_add(1, Relaxed);
+            io.node.log(level::DEBUG, "bruit::link", || format!("link with {peer} ended: {why}"));
+        }
+        self.close(id);
+    }
+
+    /// The link has come to a new stage. Its timer stays: it comes too early then, and sees so by itself.
+    fn open(&mut self, id: usize, now: Instant, run: Option<RunId>) {
+        let Some(link) = self.links.get(id) else { return };
+        let Some(io) = self.nodes.get_mut(link.node).and_then(Option::as_mut) else { return };
+        io.peers.strangers -= usize::from(matches!(link.stage, Stage::Stranger { .. }));
+        link.stage = Stage::Open { run };
+        link.last = now;
+        if let Some(run) = run {
+            // The newest link of a run is the one that works.
+            io.peers.by_run.insert(run, id);
+        }
+    }
+
+    fn accept(&mut self, slot: usize) {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(io) = self.nodes.get(slot).and_then(Option::as_ref) else { return };
+            let now = clock::mono();
+            match Link::accept(slot, &io.wire.listener, now, now + io.wire.links.timeout) {
+                Ok(None) => return,
+                Ok(Some(_)) if io.peers.strangers >= STRANGERS_MAX => {
+                    io.node.tally.strangers_refused.fetch_add(1, Relaxed);
+                }
+                Ok(Some(link)) => {
+                    io.node.tally.links_accepted.fetch_add(1, Relaxed);
+                    self.put(slot, link);
+                }
+                // The peer was gone before we came.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted || is_passing(&e) => {}
+                Err(e) => {
+                    io.node.log(level::WARNING, "bruit::link", || format!("cannot accept connections: {e}"));
+                    return self.rest(slot);
+                }
+            }
+        }
+    }
+
+    fn link(&mut self, id: usize, readable: bool, writable: bool) {
+        let Some(link) = self.links.get(id) else { return };
+        if let Stage::Connecting { .. } = link.stage {
+            match link.socket.take_error() {
+                Ok(None) if writable => self.open(id, clock::mono(), None),
+                Ok(None) => return,
+                Ok(Some(e)) | Err(e) => return self.refused(id, &e),
+            }
+        }
+        if writable {
+            self.write(id);
+        }
+        if readable {
+            self.read(id);
+        }
+    }
+
+    fn refused(&mut self, id: usize, why: &io::Error) {
+        let Some(link) = self.links.get(id) else { return };
+        let (slot, addr) = (link.node, link.peer);
+        self.close(id);
+        let Some(io) = self.nodes.get(slot).and_then(Option::as_ref) else { return };
+        io.node.tally.links_refused.fetch_add(1, Relaxed);
+        io.node.log(level::DEBUG, "bruit::link", || format!("cannot connect to {addr}: {why}"));
+        if why.kind() == io::ErrorKind::ConnectionRefused {
+            let now = clock::now();
+            self.think(slot, now, |live, out| {
+                live.engine.handle(now, Input::Unreachable { addr, via: Via::Stream }, out);
+            });
+        }
+    }
+
+    fn write(&mut self, id: usize) {
+        let Some(link) = self.links.get(id) else { return };
+        let Some(io) = self.nodes.get(link.node).and_then(Option::as_ref) else { return };
+        if matches!(link.stage, Stage::Connecting { .. }) {
+            return;
+        }
+        let mut done = Written::default();
+        let flow = link.write(&io.wire.envelope, &mut done);
+        io.node.tally.records_out.fetch_add(done.records, Relaxed);
+        io.node.tally.record_bytes_out.fetch_add(done.bytes, Relaxed);
+        match flow {
+            Ok(flow) => {
+                let awaits_room = flow == Flow::Blocked;
+                if link.awaits_room != awaits_room {
+                    link.awaits_room = awaits_room;
+                    let interest = Key::Link(id).interest(true, awaits_room);
+                    let _ = self.threads.poller.modify_with_mode(&*link.socket, interest, PollMode::Level);
+                }
+                if done.bytes > 0 {
+                    link.last = clock::mono();
+                }
+            }
+            Err(e) => self.broken(id, &e),
+        }
+    }
+
+    fn read(&mut self, id: usize) {
+        self.scratch.resize(READ, 0);
+        for _ in 0..READS_MAX {
+            let Some(link) = self.links.get(id) else { return };
+            let n = match io::Read::read(&mut &*link.socket, &mut self.scratch) {
+                Ok(0) => return self.broken(id, &"closed by the peer"),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return self.broken(id, &e),
+            };
+            self.received(id, n);
+            if n < READ {
+                return;
+            }
+        }
+    }
+
+    /// `scratch[..n]` has come from that link.
+    fn received(&mut self, id: usize, n: usize) {
+        let now = clock::now();
+        let Some(link) = self.links.get(id) else { return };
+        let (slot, peer, bound) = (link.node, link.peer, link.run());
+        let mut reader = std::mem::take(&mut link.reader);
+        let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) else { return };
+        io.node.tally.record_bytes_in.fetch_add(n as u64, Relaxed);
+
+        let mut owner = bound;
+        let mut foreign = false;
+        let pushed = reader.push(&mut self.scratch[..n], |record| {
+            let (node, tally) = (&io.node, &io.node.tally);
+            tally.records_in.fetch_add(1, Relaxed);
+            let Opened { from: run, stranger, frames } = match io.wire.envelope.open(&mut io.sessions, now.mono, record)
+            {
+                Ok(opened) => opened,
+                Err(reject) => {
+                    tally.rejects[reject as usize].fetch_add(1, Relaxed);
+                    return false;
+                }
+            };
+            foreign |= owner.is_some_and(|owner| owner != run);
+            if foreign {
+                return false;
+            }
+            // What was sealed for nobody may be a replay, and proves nothing about who holds this connection.
+            if !stranger {
+                owner = Some(run);
+            }
+            let inbound = Inbound { from: peer, run, stranger, via: Via::Stream, frames };
+            self.outbox.set_datagram_max(io.wire.datagram_max);
+            let handle = |live: &mut Live, out: &mut Outbox| live.engine.handle(now, Input::Packet(inbound), out);
+            if let Some(thought) = node.think(&mut self.outbox, now, handle) {
+                let deadline = node.act(&mut self.outbox, now, thought.after);
+                Self::arm_in(&mut self.timers, &mut io.armed, slot, deadline);
+            }
+            !stranger
+        });
+        io.node.tally.sessions.store(io.sessions.len() as u64, Relaxed);
+        if let Some(link) = self.links.get(id) {
+            link.reader = reader;
+            link.last = now.mono;
+        }
+        if owner != bound {
+            self.open(id, now.mono, owner);
+        }
+        if let Err(e) = pushed {
+            self.broken(id, &e);
+        } else if foreign {
+            self.broken(id, &"a record of another run");
+        }
+        self.make_room_after(slot, owner != bound);
+        self.send_streams(slot);
+    }
+
+    /// An accepted link counts against `max_links` when it stops being a stranger's.
+    fn make_room_after(&mut self, slot: usize, grew: bool) {
+        let Some(io) = self.nodes.get(slot).and_then(Option::as_ref) else { return };
+        if grew && io.peers.by_addr.len() - io.peers.strangers > io.wire.links.links.max(1) {
+            self.make_room(slot);
+        }
+    }
+
+    fn link_timer(&mut self, id: usize, now: Instant) {
+        let Some(link) = self.links.get(id) else { return };
+        let Some(io) = self.nodes.get(link.node).and_then(Option::as_ref) else { return };
+        let deadline = link.deadline(io.wire.links.idle);
+        if deadline > now {
+            link.armed = deadline;
+            self.timers.insert((deadline, Timer::Link(id)));
+            return;
+        }
+        if !matches!(link.stage, Stage::Open { .. }) {
+            io.node.tally.links_timed_out.fetch_add(1, Relaxed);
+            let peer = link.peer;
+            io.node.log(level::DEBUG, "bruit::link", || format!("link with {peer} timed out"));
+        }
+        self.close(id);
+    }
+}
+
+/// A turn that is later than this looks at the sockets once more before it fires timers.
+const LATE: Duration = Duration::from_millis(5);
+
+/// What is left of a turn's time for draining.
+struct Budget {
+    left: usize,
+    until: Instant,
+}
+
+impl Budget {
+    fn take(&mut self, n: usize) -> bool {
+        self.left = self.left.saturating_sub(n);
+        self.left > 0 && clock::mono() < self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_back_as_what_they_were() {
+        for key in [Key::Udp(0), Key::Listener(0), Key::Link(0), Key::Udp(7), Key::Listener(900), Key::Link(12_345)] {
+            assert_eq!(Key::of(key.number()), key);
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! A bounded queue of events between the protocol and whoever listens.
+//!
+//! Membership events tell a story that ends in the present, so they are not dropped: when the reader is behind they
+//! coalesce, per member, into the way from the first `before` to the last state. Two things are never folded away: a
+//! change of epoch (the application must learn that it talks to another run) and the first and last word about a
+//! member (JOIN, FORGOTTEN). Everything else drops its oldest when it outgrows the capacity, and one OVERFLOW says
+//! how many went.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::signal::Signal;
+use crate::id::NodeName;
+use crate::view::{Event, EventKind, changed};
+
+/// With fewer items than this the reader is not behind, and sees every step.
+const BEHIND: usize = 64;
+
+/// How many membership items are kept at least, whatever `capacity` says (see [`Inbox::new`]).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Items of every other kind; with `members` zero, all items.
+    pub capacity: usize,
+    pub members: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    ready: Condvar,
+    /// Made when somebody asks for it.
+    signal: OnceLock<Signal>,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    /// Something besides the queue wants the reader: log lines.
+    poked: bool,
+    /// `wakeup` was called, and nobody has noticed yet.
+    woken: bool,
+    closed: bool,
+    /// A closed queue stays readable, so that its reader notices the end.
+    ends_readable: bool,
+    raised: bool,
+}
+
+/// What `wait` saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woke {
+    Items,
+    Wakeup,
+    Closed,
+    Timeout,
+}
+
+impl Inbox {
+    pub(crate) fn new(bounds: Bounds, ends_readable: bool) -> Inbox {
+        let state = State {
+            queue: Queue::new(bounds),
+            poked: false,
+            woken: false,
+            closed: false,
+            ends_readable,
+            raised: false,
+        };
+        Inbox { state: Mutex::new(state), ready: Condvar::new(), signal: OnceLock::new() }
+    }
+
+    /// Queues without waking anybody, so that it can be done under the engine's lock. [`Inbox::announce`] follows.
+    pub(crate) fn push(&self, event: &Event) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.queue.push(event.clone());
+        }
+    }
+
+    /// Wakes the reader where something waits for it.
+    pub(crate) fn announce(&self) {
+        let mut state = self.state.lock();
+        self.level(&mut state);
+        if state.wants_reader() {
+            self.ready.notify_all();
+        }
+    }
+
+    pub(crate) fn pop(&self) -> Option<Event> {
+        let mut state = self.state.lock();
+        let event = state.queue.pop();
+        if state.queue.is_empty() {
+            self.level(&mut state);
+        }
+        event
+    }
+
+    /// Pops what was queued before `mark` was taken.
+    pub(crate) fn pop_before(&self, mark: u64) -> Option<Event> {
+        let mut state = self.state.lock();
+        if !state.queue.has_before(mark) {
+            return None;
+        }
+        let event = state.queue.pop();
+        if state.queue.is_empty() {
+            self.level(&mut state);
+        }
+        event
+    }
+
+    pub(crate) fn mark(&self) -> u64 {
+        self.state.lock().queue.tail()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().queue.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().queue.live
+    }
+
+    /// Total of items dropped so far.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.state.lock().queue.dropped_total
+    }
+
+    pub(crate) fn coalesced(&self) -> u64 {
+        self.state.lock().queue.coalesced
+    }
+
+    pub(crate) fn poke(&self) {
+        let mut state = self.state.lock();
+        if !state.poked && !state.closed {
+            state.poked = true;
+            self.level(&mut state);
+            self.ready.notify_all();
+        }
+    }
+
+    /// The reader is here: pokes and wakeups have done their work.
+    pub(crate) fn noticed(&self) {
+        let mut state = self.state.lock();
+        state.poked = false;
+        state.woken = false;
+        self.level(&mut state);
+    }
+
+    pub(crate) fn wakeup(&self) {
+        let mut state = self.state.lock();
+        state.woken = true;
+        self.level(&mut state);
+        self.ready.notify_all();
+    }
+
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.level(&mut state);
+        self.ready.notify_all();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Waits until `deadline` (`None`: for ever).
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Woke {
+        let mut state = self.state.lock();
+        loop {
+            if !state.queue.is_empty() || state.poked {
+                return Woke::Items;
+            }
+            if state.woken {
+                state.woken = false;
+                self.level(&mut state);
+                return Woke::Wakeup;
+            }
+            if state.closed {
+                return Woke::Closed;
+            }
+            match deadline {
+                None => self.ready.wait(&mut state),
+                Some(at) => {
+                    if self.ready.wait_until(&mut state, at).timed_out() && !state.wants_reader() {
+                        return Woke::Timeout;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A descriptor that is readable while the reader is wanted.
+    pub(crate) fn fd(&self) -> io::Result<RawFd> {
+        let mut state = self.state.lock();
+        if self.signal.get().is_none() {
+            let _ = self.signal.set(Signal::new()?);
+        }
+        self.level(&mut state);
+        Ok(self.signal.get().map_or(-1, |s| s.as_raw_fd()))
+    }
+
+    /// Makes the descriptor say what is so.
+    fn level(&self, state: &mut State) {
+        let Some(signal) = self.signal.get() else { return };
+        let wanted = state.wants_reader();
+        if wanted != state.raised {
+            state.raised = wanted;
+            if wanted { signal.raise() } else { signal.lower() }
+        }
+    }
+}
+
+impl State {
+    fn wants_reader(&self) -> bool {
+        !self.queue.is_empty() || self.poked || self.woken || (self.closed && self.ends_readable)
+    }
+}
+
+/// Events in order, with holes where one was folded into a later one.
+#[derive(Debug)]
+struct Queue {
+    items: VecDeque<Option<Event>>,
+    /// Sequence number of `items[0]`.
+    head: u64,
+    live: usize,
+    bounds: Bounds,
+    members: usize,
+    /// Not yet said in an OVERFLOW.
+    dropped: u64,
+    dropped_total: u64,
+    coalesced: u64,
+    /// Where each member's foldable items are. Only kept while the reader is behind.
+    pending: Option<BTreeMap<NodeName, Pending>>,
+}
+
+/// A member's last change of epoch, and what came after it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pending {
+    epoch: Option<u64>,
+    state: Option<u64>,
+}
+
+impl Queue {
+    fn new(bounds: Bounds) -> Queue {
+        Queue {
+            items: VecDeque::new(),
+            head: 0,
+            live: 0,
+            bounds,
+            members: 0,
+            dropped: 0,
+            dropped_total: 0,
+            coalesced: 0,
+            pending: None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.live == 0 && self.dropped == 0
+    }
+
+    fn tail(&self) -> u64 {
+        self.head + self.items.len() as u64
+    }
+
+    fn has_before(&self, mark: u64) -> bool {
+        self.dropped > 0 || (self.live > 0 && self.head < mark)
+    }
+
+    fn push(&mut self, event: Event) {
+        if is_about_member(event.kind) && self.live >= BEHIND.min(self.bounds.capacity) {
+            self.push_folding(event);
+        } else {
+            self.append(event);
+        }
+        self.keep_bounds();
+    }
+
+    fn append(&mut self, event: Event) -> u64 {
+        let seq = self.tail();
+        self.members += usize::from(is_about_member(event.kind));
+        self.live += 1;
+        if let Some(pending) = &mut self.pending {
+            note(pending, &event, seq);
+        }
+        self.items.push_back(Some(event));
+        seq
+    }
+
+    fn push_folding(&mut self, mut event: Event) {
+        if self.pending.is_none() {
+            let mut pending = BTreeMap::new();
+            for (i, item) in self.items.iter().enumerate() {
+                if let Some(item) = item {
+                    note(&mut pending, item, self.head + i as u64);
+                }
+            }
+            self.pending = Some(pending);
+        }
+        let known = event
+            .member
+            .as_ref()
+            .and_then(|m| self.pending.as_ref().and_then(|p| p.get(&m.name)))
+            .copied()
+            .unwrap_or_default();
+        match event.kind {
+            EventKind::Join | EventKind::Forgotten => {}
+            _ if event.changed & changed::EPOCH != 0 => {
+                // From one epoch to the next but one: still a change of epoch.
+                if let Some(old) = known.epoch.and_then(|seq| self.take(seq)) {
+                    if let Some(state) = known.state.and_then(|seq| self.take(seq)) {
+                        event.changed |= state.changed;
+                        self.coalesced += 1;
+                    }
+                    fold(&old, &mut event);
+                    self.coalesced += 1;
+                }
+            }
+            _ => {
+                if let Some(old) = known.state.and_then(|seq| self.take_if(seq, |old| same_run(old, &event))) {
+                    fold(&old, &mut event);
+                    self.coalesced += 1;
+                }
+            }
+        }
+        // At the end, not in the old place: versions of the view must rise along the queue.
+        self.append(event);
+    }
+
+    fn take(&mut self, seq: u64) -> Option<Event> {
+        self.take_if(seq, |_| true)
+    }
+
+    fn take_if(&mut self, seq: u64, cond: impl Fn(&Event) -> bool) -> Option<Event> {
+        let slot = self.items.get_mut(usize::try_from(seq.checked_sub(self.head)?).ok()?)?;
+        if !slot.as_ref().is_some_and(cond) {
+            return None;
+        }
+        let event = slot.take()?;
+        self.live -= 1;
+        self.members -= usize::from(is_about_member(event.kind));
+        Some(event)
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        if self.dropped > 0 {
+            let mut event = Event::new(EventKind::Overflow, 0);
+            event.count = std::mem::take(&mut self.dropped);
+            return Some(event);
+        }
+        while let Some(item) = self.items.pop_front() {
+            self.head += 1;
+            if let Some(event) = item {
+                self.live -= 1;
+                self.members -= usize::from(is_about_member(event.kind));
+                if self.live == 0 {
+                    self.relax();
+                }
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    /// The reader has caught up: give back what being behind took.
+    fn relax(&mut self) {
+        self.pending = None;
+        self.head = self.tail();
+        self.items.clear();
+        self.items.shrink_to(BEHIND);
+    }
+
+    fn keep_bounds(&mut self) {
+        if self.bounds.members == 0 {
+            if self.live > self.bounds.capacity {
+                self.drop_oldest(|_| true);
+            }
+        } else if self.live - self.members > self.bounds.capacity {
+            self.drop_oldest(|e| !is_about_member(e.kind));
+        } else if self.members > self.bounds.members {
+            self.drop_oldest(|e| is_about_member(e.kind));
+        }
+        // Holes are bounded too.
+        if self.items.len() > 2 * self.live + 4 * BEHIND {
+            let tail = self.tail();
+            self.items.retain(Option::is_some);
+            self.head = tail - self.items.len() as u64;
+            self.pending = None;
+        }
+    }
+
+    fn drop_oldest(&mut self, class: impl Fn(&Event) -> bool) {
+        // FATAL is the last word; there is one.
+        let may_go = |e: &Event| class(e) && e.kind != EventKind::Fatal;
+        let oldest = self.items.iter().position(|item| item.as_ref().is_some_and(may_go));
+        if let Some(i) = oldest {
+            self.take(self.head + i as u64);
+            self.dropped += 1;
+            self.dropped_total += 1;
+        }
+        while matches!(self.items.front(), Some(None)) {
+            self.items.pop_front();
+            self.head += 1;
+        }
+    }
+}
+
+fn note(pending: &mut BTreeMap<NodeName, Pending>, event: &Event, seq: u64) {
+    let Some(member) = &event.member else { return };
+    match event.kind {
+        EventKind::Join | EventKind::Forgotten => {
+            pending.remove(&member.name);
+        }
+        kind if !is_about_member(kind) => {}
+        _ if event.changed & changed::EPOCH != 0 => {
+            pending.insert(member.name.clone(), Pending { epoch: Some(seq), state: None });
+        }
+        _ => pending.entry(member.name.clone()).or_default().state = Some(seq),
+    }
+}
+
+/// `new` takes over where `old` began.
+fn fold(old: &Event, new: &mut Event) {
+    new.changed |= old.changed;
+    new.before = old.before.clone();
+    // An update of a member that has also changed its state is news of the state.
+    if new.kind == EventKind::Update {
+        new.kind = old.kind;
+    }
+}
+
+fn same_run(old: &Event, new: &Event) -> bool {
+    matches!((&old.member, &new.member), (Some(a), Some(b)) if a.epoch == b.epoch)
+}
+
+fn is_about_member(kind: EventKind) -> bool {
+    use EventKind::*;
+    matches!(kind, Join | Update | Suspect | Alive | Dead | Left | Forgotten)
+}

@@ -1,0 +1,33 @@
+//! Sockets, threads and the handle that an application holds.
+//!
+//! `node` is the way in; `driver` the thread that moves bytes and fires timers, with `udp` and `tcp` below it;
+//! `inbox`, `callbacks` and `dispatcher` the way out to the application; `fork` what a forked child finds.
+
+mod address;
+mod callbacks;
+#[allow(unsafe_code)]
+mod clock;
+mod dispatcher;
+mod driver;
+#[allow(unsafe_code)]
+mod fork;
+mod inbox;
+mod log;
+mod node;
+mod open;
+#[allow(unsafe_code)]
+mod resolver;
+mod share;
+#[allow(unsafe_code)]
+mod signal;
+mod stats;
+mod tcp;
+#[allow(unsafe_code)]
+mod threads;
+#[allow(unsafe_code)]
+mod udp;
+
+pub use callbacks::LogSink;
+pub use node::{Adopt, EventQueue, Node, NodeState, Wait};
+pub use share::Runtime;
+pub use stats::{RuntimeCounters, StatDesc, Stats};

@@ -1,0 +1,1381 @@
+//! The handle that an application holds, and what it shares with the threads that work for it.
+//!
+//! ```text
+//! NEW ──start──▶ RUNNING ──leave──▶ LEAVING ──▶ LEFT
+//!  │                └──────────┬────────┴─────────┘
+//!  └──────────stop────────────▶ STOPPED          a panic under the engine's lock: FAILED, until stop
+//! ```
+//! One lock guards the engine, and covers thinking only: no system call, no callback, no crypto under it. What a call
+//! concluded is carried out after it ([`Shared::act`]) by the thread that made the call. Three things are handed over
+//! *under* it, because their order matters: events to the inbox, packets for streams to their links' queue, and
+//! completions to those who wait for them; waking anybody comes later.
+//!
+//! Order of locks: control, then live, then those of the inbox, the queues, the outgoing packets. Callbacks run under
+//! none of them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant as Clock;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use parking_lot::{Condvar, Mutex};
+
+use super::address::{DEFAULT_PORT, Target};
+use super::callbacks::{Callbacks, EventFn, LogSink, Pass, Shut, panic_text};
+use super::dispatcher::Dispatcher;
+use super::driver::{Command, Resolved, Threads, Wire};
+use super::fork::{self, Born};
+use super::inbox::{Bounds, Inbox, Woke};
+use super::log::{LogRing, level};
+use super::open::{self, Opened};
+use super::share::{Inner, Runtime, forked};
+use super::stats::{Stats, Tally};
+use super::{clock, resolver, threads};
+use crate::config::{self, Config};
+use crate::engine::{Counters, Engine, Input};
+use crate::error::{Code, Error, Result};
+use crate::id::{NodeName, RunId};
+use crate::outbox::{Completion, Outbox, Packet, Via};
+use crate::time::{Duration, Instant, Now};
+use crate::view::{Event, EventKind, View};
+
+/// How long `leave(Wait::Now)` tries to tell peers.
+const LEAVE_TIME: Duration = Duration::from_secs(5);
+/// What "for ever" means to an engine that wants a number.
+const EVER: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes of packets for streams that wait for the driver. More are dropped: it must be far behind.
+const OUTGOING_MAX: usize = 4 << 20;
+
+/// How long a call may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Begin and return at once.
+    Now,
+    For(Duration),
+    Forever,
+}
+
+impl Wait {
+    /// `None`: for ever.
+    fn deadline(self) -> Option<Clock> {
+        match self {
+            Wait::Now => Some(Clock::now()),
+            Wait::For(d) => Clock::now().checked_add(d),
+            Wait::Forever => None,
+        }
+    }
+}
+
+/// Where a node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(i32)]
+pub enum NodeState {
+    New = 0,
+    Running = 1,
+    Leaving = 2,
+    Left = 3,
+    Stopped = 4,
+    Failed = 5,
+}
+
+/// Sockets that somebody else has opened and bound. `start` duplicates them; the caller keeps its own, and
+/// closes them when it likes. They are made non-blocking, which the caller's descriptors share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adopt {
+    pub udp: Option<RawFd>,
+    /// Listening already, or only bound.
+    pub tcp: Option<RawFd>,
+}
+
+/// One member of one cluster. Handles are cheap to clone; dropping the last one is [`Node::release`].
+#[derive(Clone)]
+pub struct Node(Arc<Handle>);
+
+/// What all handles of a node own together; the threads own the [`Shared`] alone.
+struct Handle(Option<Arc<Shared>>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let shared = self.0.take();
+        if shared.as_ref().is_some_and(|shared| shared.is_elsewhere()) {
+            // A forked child leaks everything, rather than touch what other threads had locked.
+            std::mem::forget(shared);
+        } else if let Some(shared) = shared {
+            shared.release();
+        }
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Node").field(&self.name()).field(&self.state()).finish()
+    }
+}
+
+impl Node {
+    /// Validates the configuration; binds nothing and starts no thread. Without a runtime the node gets its own.
+    pub fn new(config: &Config, runtime: Option<Runtime>) -> Result<Node> {
+        Node::new_with(config, runtime, Adopt::default(), None)
+    }
+
+    pub fn new_with(config: &Config, runtime: Option<Runtime>, adopt: Adopt, log: Option<LogSink>) -> Result<Node> {
+        config.validate()?;
+        fork::install();
+        let runtime = runtime.map_or_else(|| Arc::new(Inner::new(false)), |r| r.inner());
+        if runtime.is_elsewhere() {
+            return Err(forked());
+        }
+        Ok(Node(Arc::new(Handle(Some(Arc::new(Shared::new(config.clone(), runtime, adopt, log)?))))))
+    }
+
+    /// Binds, starts threads, begins to join the seeds, and never stops trying. On failure the node is still NEW.
+    /// Once stopped a node does not start again: `E_STATE`.
+    pub fn start(&self) -> Result<()> {
+        self.shared().start()
+    }
+
+    /// Asks the contacts (`host:port`, or `host` with the default port) to let this node in; returns how many
+    /// answered. With `Wait::Now`: `Ok(0)` at once, and a JOINED event follows. `E_TIMEOUT` where nobody answered in
+    /// time (the seeds are called on); `E_REFUSED` where somebody said no; `E_ADDRESS` where no name resolves.
+    pub fn join(&self, contacts: &[&str], wait: Wait) -> Result<usize> {
+        self.shared().join(contacts, wait)
+    }
+
+    /// Graceful: peers see LEFT. With `Wait::Now` a LEAVE_DONE event follows. After `E_TIMEOUT` the node has left all
+    /// the same, but peers may take it for dead.
+    pub fn leave(&self, wait: Wait) -> Result<()> {
+        self.shared().leave(wait)
+    }
+
+    /// Abrupt and idempotent. After `Ok` no callback runs any more, their boxes are dropped and the threads joined.
+    /// `Wait::Now` begins to stop and is legal anywhere: `E_TIMEOUT` where something is still ending.
+    pub fn stop(&self, wait: Wait) -> Result<()> {
+        self.shared().stop(wait)
+    }
+
+    /// `stop(Wait::Forever)`; `E_DEADLOCK` in a callback of this node.
+    pub fn free(&self) -> Result<()> {
+        self.shared().stop(Wait::Forever)
+    }
+
+    /// Begins to stop and returns; no further callback starts. Legal anywhere.
+    pub fn release(&self) {
+        if !self.shared().is_elsewhere() {
+            self.shared().release();
+        }
+    }
+
+    pub fn state(&self) -> NodeState {
+        self.shared().state()
+    }
+
+    pub fn name(&self) -> NodeName {
+        self.shared().name()
+    }
+
+    /// The advertised address; `E_STATE` before start.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let shared = self.shared();
+        shared.check()?;
+        shared.started.get().map(|s| s.address).ok_or_else(|| shared.why_not())
+    }
+
+    /// Changes an option that is marked live; `E_STATE` for others.
+    pub fn set(&self, key: &str, value: &str) -> Result<()> {
+        let shared = self.shared();
+        shared.check()?;
+        let mut config = shared.config.lock();
+        let new = Arc::new(config.set_live(key, value)?);
+        match shared.peek(|live| live.engine.reconfigure(new.clone())) {
+            // Not started yet: then with the new value.
+            None if shared.state() != NodeState::New => return Err(shared.why_not()),
+            _ => {}
+        }
+        *config = new;
+        drop(config);
+        shared.poke_driver();
+        Ok(())
+    }
+
+    /// Several keys at once are one UPDATE at the peers; `None` deletes.
+    pub fn set_meta(&self, changes: &[(&str, Option<&[u8]>)]) -> Result<()> {
+        let shared = self.shared();
+        shared.check()?;
+        shared.call(|live, out, now| live.engine.set_meta(now, changes, out))?
+    }
+
+    /// Registers a handler for the kinds in `mask` (bits of `EventKind`). The box is dropped exactly once, after its
+    /// last call has returned (on failure: at once).
+    pub fn on_event(&self, mask: u32, f: Box<dyn FnMut(&Event) + Send>) -> Result<u64> {
+        self.shared().on_event(mask, f)
+    }
+
+    /// Also inside the handler itself. After it returned no call runs: a call on another thread is waited for.
+    pub fn unsubscribe(&self, subscription: u64) -> Result<()> {
+        let shared = self.shared();
+        shared.check()?;
+        if shared.callbacks.remove(subscription) {
+            Ok(())
+        } else {
+            Err(Error::new(Code::NotFound, format!("no subscription {subscription}")))
+        }
+    }
+
+    /// Manual mode: readable while items wait. Never read or close it.
+    pub fn event_fd(&self) -> Result<RawFd> {
+        let shared = self.shared();
+        shared.check_manual()?;
+        shared.inbox.fd().map_err(|e| Error::io("cannot make an event descriptor", &e))
+    }
+
+    /// Manual mode: runs callbacks here, at most `max`; `max <= 0`: what was queued at entry. Returns how many events
+    /// it took. `E_BUSY` while another thread does it.
+    pub fn dispatch(&self, max: i32) -> Result<usize> {
+        self.shared().dispatch(max)
+    }
+
+    /// Manual mode: true when items wait, false after the time or a `wakeup`.
+    pub fn wait(&self, wait: Wait) -> Result<bool> {
+        let shared = self.shared();
+        shared.check_manual()?;
+        shared.check_outside()?;
+        match shared.inbox.wait(wait.deadline()) {
+            Woke::Items => Ok(true),
+            Woke::Wakeup | Woke::Timeout => Ok(false),
+            Woke::Closed => Err(shared.why_not()),
+        }
+    }
+
+    /// Ends a `wait` on another thread, and makes the descriptor readable until the next `dispatch`.
+    pub fn wakeup(&self) -> Result<()> {
+        let shared = self.shared();
+        shared.check_manual()?;
+        shared.inbox.wakeup();
+        Ok(())
+    }
+
+    /// Manual mode: takes the next event out of the inbox instead of running handlers.
+    pub fn next_event(&self) -> Result<Option<Event>> {
+        let shared = self.shared();
+        shared.check_manual()?;
+        shared.inbox.noticed();
+        if let Ok(pass) = shared.callbacks.enter() {
+            shared.drain_log(&pass);
+        }
+        Ok(shared.inbox.pop())
+    }
+
+    /// A queue of events of its own for one reader, in either mode.
+    pub fn queue(&self, mask: u32, capacity: usize) -> Result<EventQueue> {
+        self.shared().queue(mask, capacity)
+    }
+
+    /// All members; costs a pointer while nothing changes. After a stop: the last view.
+    pub fn members(&self) -> Result<Arc<View>> {
+        let shared = self.shared();
+        shared.check()?;
+        let now = clock::now();
+        match shared.peek(|live| live.engine.view(now)) {
+            Some(view) => Ok(view),
+            None => shared.last.lock().view.clone().ok_or_else(|| shared.why_not()),
+        }
+    }
+
+    /// The version of the current view; 0 before start.
+    pub fn view(&self) -> u64 {
+        self.shared().version.load(Acquire)
+    }
+
+    pub fn stats(&self) -> Result<Stats> {
+        self.shared().stats()
+    }
+
+    /// One counter by name; `E_NOT_FOUND`.
+    pub fn stat(&self, name: &str) -> Result<u64> {
+        let stats = self.stats()?;
+        stats.get(name).ok_or_else(|| Error::new(Code::NotFound, format!("no counter {name:?}")))
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.0.0.as_ref().expect("taken in drop only")
+    }
+}
+
+/// A bounded queue of events for one reader. Overflow drops the oldest and says so in one OVERFLOW event.
+/// Membership events coalesce when the reader is behind. Dropping it unregisters it.
+pub struct EventQueue {
+    queue: Option<Arc<Queue>>,
+    node: Weak<Shared>,
+    born: Born,
+}
+
+pub(crate) struct Queue {
+    mask: u32,
+    inbox: Inbox,
+}
+
+impl EventQueue {
+    pub fn try_next(&self) -> Option<Event> {
+        if self.born.elsewhere() {
+            return None;
+        }
+        self.inbox().noticed();
+        self.inbox().pop()
+    }
+
+    /// True when an event waits or the queue has ended; false after the time, or a `wakeup`.
+    pub fn wait(&self, wait: Wait) -> bool {
+        self.born.elsewhere() || matches!(self.inbox().wait(wait.deadline()), Woke::Items | Woke::Closed)
+    }
+
+    /// Ends a `wait` on another thread.
+    pub fn wakeup(&self) {
+        if !self.born.elsewhere() {
+            self.inbox().wakeup();
+        }
+    }
+
+    /// The node has stopped: what is queued can still be taken, nothing will follow.
+    pub fn is_closed(&self) -> bool {
+        self.born.elsewhere() || self.inbox().is_closed()
+    }
+
+    /// How many events wait.
+    pub fn len(&self) -> usize {
+        if self.born.elsewhere() { 0 } else { self.inbox().len() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Readable while events wait, and when the queue has ended. Never read or close it; it closes with the queue.
+    pub fn fd(&self) -> Result<RawFd> {
+        if self.born.elsewhere() {
+            return Err(forked());
+        }
+        self.inbox().fd().map_err(|e| Error::io("cannot make an event descriptor", &e))
+    }
+
+    fn inbox(&self) -> &Inbox {
+        &self.queue.as_ref().expect("taken in drop only").inbox
+    }
+}
+
+impl std::fmt::Debug for EventQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EventQueue")
+    }
+}
+
+impl Drop for EventQueue {
+    fn drop(&mut self) {
+        let queue = self.queue.take();
+        if self.born.elsewhere() {
+            std::mem::forget((queue, std::mem::take(&mut self.node)));
+        } else if let (Some(queue), Some(node)) = (queue, self.node.upgrade()) {
+            node.queues.lock().retain(|q| !Arc::ptr_eq(q, &queue));
+        }
+    }
+}
+
+/// A node, as its handles and its threads see it.
+pub(crate) struct Shared {
+    config: Mutex<Arc<Config>>,
+    is_manual: bool,
+    datagram_max: usize,
+    adopt: Adopt,
+    first_name: NodeName,
+    started: OnceLock<Started>,
+    runtime: Arc<Inner>,
+    born: Born,
+    state: AtomicI32,
+    control: Mutex<Control>,
+    changed: Condvar,
+    live: Mutex<Option<Live>>,
+    /// For those who wait for something else than a completion. The sending end goes when the node stops.
+    ending: (Mutex<Option<Sender<()>>>, Receiver<()>),
+    version: AtomicU64,
+    outgoing: Mutex<Outgoing>,
+    has_outgoing: AtomicBool,
+    slot: AtomicUsize,
+    pub poked: AtomicBool,
+    inbox: Inbox,
+    queues: Mutex<Vec<Arc<Queue>>>,
+    callbacks: Callbacks,
+    /// In the dispatcher's queue.
+    posted: AtomicBool,
+    log: LogRing,
+    last: Mutex<Last>,
+    pub tally: Tally,
+}
+
+/// Fixed by a start that succeeded.
+struct Started {
+    name: NodeName,
+    address: SocketAddr,
+}
+
+/// What the engine's lock guards. There is none before start, after stop, and in FAILED.
+pub(crate) struct Live {
+    pub engine: Engine,
+    wire: Arc<Wire>,
+    joins: BTreeMap<u64, Sender<Answered>>,
+    leavers: Vec<Sender<bool>>,
+    /// What the driver has set its timer to.
+    armed: Option<Instant>,
+}
+
+struct Answered {
+    count: usize,
+    refused: Option<String>,
+}
+
+/// What is left of an engine that has ended.
+#[derive(Default)]
+struct Last {
+    view: Option<Arc<View>>,
+    counters: Counters,
+}
+
+struct Control {
+    phase: Phase,
+    threads: Option<Arc<Threads>>,
+    /// The driver has been told to let go of the node.
+    removed: bool,
+    /// It has done so.
+    driver_done: bool,
+    /// The runtime's threads, which end with this node.
+    ending: Option<Arc<Threads>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    New,
+    /// Sockets are being opened, outside the lock. A stop that comes meanwhile is carried out at the end.
+    Starting {
+        stop: bool,
+    },
+    Live,
+    Stopping,
+    Stopped,
+}
+
+/// What thinking left for the driver: in the order in which it was thought.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    pub packets: Vec<Packet>,
+    bytes: usize,
+    /// Runs that have become members, or ceased to be.
+    pub marks: Vec<(RunId, bool)>,
+}
+
+/// The answer of a call on the engine, and what is to be done about it.
+pub(crate) struct Thought<T> {
+    pub value: T,
+    pub after: After,
+}
+
+pub(crate) struct After {
+    wire: Arc<Wire>,
+    deadline: Option<Instant>,
+    poke: bool,
+    wakes: Vec<Wake>,
+}
+
+enum Wake {
+    Joined(Sender<Answered>, Answered),
+    Left(Sender<bool>, bool),
+}
+
+/// Who thinks: the driver sees to timers and links itself, others must tell it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Driver,
+    Application,
+}
+
+impl Shared {
+    fn new(config: Config, runtime: Arc<Inner>, adopt: Adopt, log: Option<LogSink>) -> Result<Shared> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let first_name = if config.name.is_empty() { automatic_name()? } else { NodeName::new(&config.name)? };
+        let bounds =
+            Bounds { capacity: config.inbox_capacity, members: config.inbox_capacity.max(4 * config.max_members) };
+        let ending = bounded(0);
+        Ok(Shared {
+            is_manual: config.dispatch == config::Dispatch::Manual,
+            datagram_max: config.max_datagram,
+            adopt,
+            first_name,
+            started: OnceLock::new(),
+            runtime,
+            born: Born::default(),
+            state: AtomicI32::new(NodeState::New as i32),
+            control: Mutex::new(Control {
+                phase: Phase::New,
+                threads: None,
+                removed: false,
+                driver_done: false,
+                ending: None,
+            }),
+            changed: Condvar::new(),
+            live: Mutex::new(None),
+            ending: (Mutex::new(Some(ending.0)), ending.1),
+            version: AtomicU64::new(0),
+            outgoing: Mutex::new(Outgoing::default()),
+            has_outgoing: AtomicBool::new(false),
+            slot: AtomicUsize::new(usize::MAX),
+            poked: AtomicBool::new(false),
+            inbox: Inbox::new(bounds, false),
+            queues: Mutex::new(Vec::new()),
+            log: LogRing::new(log.as_ref().map(|sink| sink.max_level)),
+            callbacks: Callbacks::new(NEXT.fetch_add(1, Relaxed), log),
+            posted: AtomicBool::new(false),
+            last: Mutex::new(Last::default()),
+            tally: Tally::default(),
+            config: Mutex::new(Arc::new(config)),
+        })
+    }
+
+    // --- what every call begins with ---
+
+    fn is_elsewhere(&self) -> bool {
+        self.born.elsewhere() || self.runtime.is_elsewhere()
+    }
+
+    /// Before any lock.
+    fn check(&self) -> Result<()> {
+        if self.is_elsewhere() { Err(forked()) } else { Ok(()) }
+    }
+
+    fn check_manual(&self) -> Result<()> {
+        self.check()?;
+        if self.is_manual {
+            Ok(())
+        } else {
+            Err(Error::new(Code::State, "the node dispatches on its own thread; set dispatch = manual for this"))
+        }
+    }
+
+    fn check_outside(&self) -> Result<()> {
+        if self.callbacks.inside() {
+            Err(Error::new(Code::Deadlock, "called in a callback of the same node"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn state(&self) -> NodeState {
+        match self.state.load(Acquire) {
+            1 => NodeState::Running,
+            2 => NodeState::Leaving,
+            3 => NodeState::Left,
+            4 => NodeState::Stopped,
+            5 => NodeState::Failed,
+            _ => NodeState::New,
+        }
+    }
+
+    fn name(&self) -> NodeName {
+        self.started.get().map_or(&self.first_name, |s| &s.name).clone()
+    }
+
+    /// Why a call that needs a running engine finds none.
+    fn why_not(&self) -> Error {
+        match self.state() {
+            NodeState::Failed => Error::new(Code::Failed, "the node has failed; stop it and make a new one"),
+            NodeState::New => Error::new(Code::State, "the node is not started"),
+            NodeState::Stopped => Error::new(Code::State, "the node is stopped"),
+            state => Error::new(Code::State, format!("not possible while the node is {state:?}")),
+        }
+    }
+
+    // --- life ---
+
+    fn start(self: &Arc<Self>) -> Result<()> {
+        self.check()?;
+        {
+            let mut control = self.control.lock();
+            if control.phase != Phase::New {
+                return Err(match control.phase {
+                    Phase::Starting { .. } => Error::new(Code::State, "another thread is starting the node"),
+                    Phase::Live => Error::new(Code::State, "the node is started already"),
+                    _ => Error::new(Code::State, "a stopped node does not start again; make a new one"),
+                });
+            }
+            control.phase = Phase::Starting { stop: false };
+        }
+        let config = self.config.lock().clone();
+        // The process may be another one than that which made the node.
+        let name = if config.name.is_empty() { automatic_name() } else { Ok(self.first_name.clone()) };
+        let opened = name.and_then(|name| {
+            let opened = open::open(&config, self.adopt, &name)?;
+            Ok((name, opened))
+        });
+        let begun = self.begin(opened)?;
+        if begun.is_open_to_all {
+            let text = "no key is configured: whoever reaches this node can join, read and forge";
+            self.log(level::WARNING, "bruit::node", || text.into());
+            self.tell(&Event::new(EventKind::Warning, 0).text(text));
+        }
+        self.log(level::INFO, "bruit::node", || format!("{} started at {}", self.name(), begun.address));
+        // An error here means that somebody has stopped the node already.
+        let _ = self.call(|live, out, now| live.engine.start(now, out));
+        Ok(())
+    }
+
+    /// Commits to what was opened, or goes back to NEW.
+    fn begin(self: &Arc<Self>, opened: Result<(NodeName, Opened)>) -> Result<Begun> {
+        let mut control = self.control.lock();
+        if control.phase == (Phase::Starting { stop: true }) {
+            control.phase = Phase::Stopped;
+            self.changed.notify_all();
+            return Err(Error::new(Code::Canceled, "the node was stopped while it started"));
+        }
+        let begun = opened.and_then(|(name, opened)| {
+            let threads = self.runtime.enter()?;
+            let begun = self.begin_on(&threads, name, opened);
+            match &begun {
+                Ok(_) => control.threads = Some(threads),
+                Err(_) => {
+                    *self.live.lock() = None;
+                    self.born.nowhere();
+                    // They have nothing to do, and end by themselves.
+                    self.runtime.leave();
+                }
+            }
+            begun
+        });
+        control.phase = if begun.is_ok() { Phase::Live } else { Phase::New };
+        begun
+    }
+
+    fn begin_on(self: &Arc<Self>, threads: &Arc<Threads>, name: NodeName, opened: Opened) -> Result<Begun> {
+        if !self.is_manual && (self.callbacks.any() || self.log.wants(level::CRITICAL)) {
+            threads.start_dispatcher().map_err(|e| Error::io("cannot start a thread", &e))?;
+        }
+        let Opened { wire, engine, address, is_open_to_all } = opened;
+        let wire = Arc::new(wire);
+        let live = Live { engine, wire: wire.clone(), joins: BTreeMap::new(), leavers: Vec::new(), armed: None };
+        self.version.store(live.engine.view_version(), Release);
+        *self.live.lock() = Some(live);
+        self.born.here();
+        let slot = threads.add(self, wire).map_err(|e| Error::io("cannot watch the sockets", &e))?;
+        self.slot.store(slot, Release);
+        let _ = self.started.set(Started { name, address });
+        self.state.store(NodeState::Running as i32, Release);
+        Ok(Begun { address, is_open_to_all })
+    }
+
+    fn stop(self: &Arc<Self>, wait: Wait) -> Result<()> {
+        self.check()?;
+        if self.callbacks.inside() {
+            if wait != Wait::Now {
+                return self.check_outside();
+            }
+            self.begin_stop();
+            return Err(Error::new(Code::Timeout, "the node stops when this callback has returned"));
+        }
+        let deadline = wait.deadline();
+        self.begin_stop();
+        if self.finish_stop(deadline) {
+            Ok(())
+        } else {
+            Err(Error::new(Code::Timeout, "the node is still stopping; stop it again to wait for it"))
+        }
+    }
+
+    fn release(self: &Arc<Self>) {
+        self.begin_stop();
+        self.callbacks.clear_if_idle();
+    }
+
+    /// Nothing new begins from here on. Never blocks.
+    fn begin_stop(self: &Arc<Self>) {
+        {
+            let mut control = self.control.lock();
+            match control.phase {
+                Phase::New => control.phase = Phase::Stopped,
+                Phase::Starting { .. } => control.phase = Phase::Starting { stop: true },
+                Phase::Live => {
+                    control.phase = Phase::Stopping;
+                    self.remove_from_driver(&mut control);
+                    control.threads = None;
+                    control.ending = self.runtime.leave();
+                }
+                Phase::Stopping | Phase::Stopped => {}
+            }
+            self.state.store(NodeState::Stopped as i32, Release);
+        }
+        self.callbacks.close();
+        self.inbox.close();
+        self.close_queues();
+        self.ending.0.lock().take();
+        let live = self.live.lock().take();
+        self.bury(live);
+    }
+
+    fn remove_from_driver(self: &Arc<Self>, control: &mut Control) {
+        if let Some(threads) = control.threads.as_ref().filter(|_| !control.removed) {
+            control.removed = true;
+            threads.command(Command::Remove { slot: self.slot.load(Acquire), node: self.clone() });
+        }
+    }
+
+    /// Keeps what may still be asked for, and drops the rest: with it go those who wait for completions.
+    fn bury(&self, live: Option<Live>) {
+        let Some(mut live) = live else { return };
+        let now = clock::now();
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let view = live.engine.view(now);
+            *self.last.lock() = Last { view: Some(view), counters: live.engine.counters().clone() };
+            drop(live);
+        }));
+    }
+
+    fn finish_stop(&self, deadline: Option<Clock>) -> bool {
+        if !self.callbacks.clear(deadline) {
+            return false;
+        }
+        let mut control = self.control.lock();
+        while !(control.phase == Phase::Stopped || control.phase == Phase::Stopping && control.driver_done) {
+            match deadline {
+                None => self.changed.wait(&mut control),
+                Some(at) => {
+                    if self.changed.wait_until(&mut control, at).timed_out() {
+                        return false;
+                    }
+                }
+            }
+        }
+        let ending = control.ending.clone();
+        drop(control);
+        if !ending.is_none_or(|threads| threads.join(deadline)) {
+            return false;
+        }
+        let mut control = self.control.lock();
+        control.phase = Phase::Stopped;
+        control.ending = None;
+        true
+    }
+
+    /// The driver has closed its side.
+    pub(crate) fn driver_is_done(&self) {
+        self.control.lock().driver_done = true;
+        self.changed.notify_all();
+    }
+
+    /// A panic under the engine's lock: this node has failed, others go on.
+    fn fail(self: &Arc<Self>, live: Option<Live>, text: &str) {
+        self.bury(live);
+        let text = format!("a bug in bruit: {text}");
+        self.tell(&Event::new(EventKind::Fatal, self.version.load(Acquire)).text(text.as_str()));
+        self.log(level::CRITICAL, "bruit::node", || text);
+        self.remove_from_driver(&mut self.control.lock());
+    }
+
+    // --- thinking ---
+
+    /// On the driver's thread. None: there is no engine any more.
+    pub(crate) fn think<T>(
+        self: &Arc<Self>,
+        out: &mut Outbox,
+        now: Now,
+        f: impl FnOnce(&mut Live, &mut Outbox) -> T,
+    ) -> Option<Thought<T>> {
+        self.think_as(Who::Driver, out, now, f)
+    }
+
+    /// An application's call, with an outbox from the pool; what follows is done here.
+    fn call<T>(self: &Arc<Self>, f: impl FnOnce(&mut Live, &mut Outbox, Now) -> T) -> Result<T> {
+        let now = clock::now();
+        let mut out = self.runtime.outbox(self.datagram_max);
+        let thought = self.think_as(Who::Application, &mut out, now, |live, out| f(live, out, now));
+        let value = thought.map(|Thought { value, after }| {
+            self.act_as(Who::Application, &mut out, now, after);
+            value
+        });
+        self.runtime.put_back(out);
+        value.ok_or_else(|| self.why_not())
+    }
+
+    /// A look at the engine that sends nothing.
+    fn peek<T>(self: &Arc<Self>, f: impl FnOnce(&mut Live) -> T) -> Option<T> {
+        let mut guard = self.live.lock();
+        let live = guard.as_mut()?;
+        match catch_unwind(AssertUnwindSafe(|| f(live))) {
+            Ok(value) => Some(value),
+            Err(panic) => {
+                let live = guard.take();
+                self.state.store(NodeState::Failed as i32, Release);
+                drop(guard);
+                self.fail(live, &panic_text(&*panic));
+                None
+            }
+        }
+    }
+
+    fn think_as<T>(
+        self: &Arc<Self>,
+        who: Who,
+        out: &mut Outbox,
+        now: Now,
+        f: impl FnOnce(&mut Live, &mut Outbox) -> T,
+    ) -> Option<Thought<T>> {
+        out.clear();
+        self.peek(|live| {
+            let value = f(live, out);
+            let wakes = self.complete(live, out);
+            let has_outgoing = self.hand_over(live, out);
+            self.version.store(live.engine.view_version(), Release);
+            let deadline = live.engine.deadline(now.mono);
+            let poke = match who {
+                Who::Driver => {
+                    live.armed = deadline;
+                    false
+                }
+                Who::Application => {
+                    has_outgoing || deadline.is_some_and(|at| live.armed.is_none_or(|armed| at < armed))
+                }
+            };
+            Thought { value, after: After { wire: live.wire.clone(), deadline, poke, wakes } }
+        })
+    }
+
+    /// Finds those who wait for what has ended. They are woken after the lock.
+    fn complete(&self, live: &mut Live, out: &mut Outbox) -> Vec<Wake> {
+        let mut wakes = Vec::new();
+        for completion in out.completions.drain(..) {
+            match completion {
+                Completion::Joined { id, answered, refused } => {
+                    if let Some(waiter) = live.joins.remove(&id) {
+                        wakes.push(Wake::Joined(waiter, Answered { count: answered, refused }));
+                    }
+                }
+                Completion::LeaveDone { told } => {
+                    self.state.store(NodeState::Left as i32, Release);
+                    wakes.extend(live.leavers.drain(..).map(|waiter| Wake::Left(waiter, told)));
+                }
+            }
+        }
+        wakes
+    }
+
+    /// Under the lock: events to their queues, and packets for streams to the driver, each in its order.
+    fn hand_over(&self, live: &Live, out: &mut Outbox) -> bool {
+        let mut marks = Vec::new();
+        for event in &out.events {
+            self.queue_event(event);
+            note_runs(event, &mut marks);
+        }
+        let by_stream = |p: &Packet| p.to.via == Via::Stream || live.wire.udp.is_none();
+        if marks.is_empty() && !out.packets().iter().any(by_stream) {
+            return false;
+        }
+        let mut outgoing = self.outgoing.lock();
+        outgoing.marks.append(&mut marks);
+        for packet in out.packets().iter_mut().filter(|p| by_stream(p)) {
+            let buf = std::mem::take(&mut packet.buf);
+            if outgoing.bytes + buf.len() > OUTGOING_MAX {
+                self.tally.records_dropped.fetch_add(1, Relaxed);
+                continue;
+            }
+            outgoing.bytes += buf.len();
+            outgoing.packets.push(Packet { to: packet.to, buf });
+        }
+        self.has_outgoing.store(true, Release);
+        true
+    }
+
+    /// Carries out what the engine concluded, on the driver's thread. Answers with the engine's deadline.
+    pub(crate) fn act(self: &Arc<Self>, out: &mut Outbox, now: Now, after: After) -> Option<Instant> {
+        self.act_as(Who::Driver, out, now, after)
+    }
+
+    fn act_as(self: &Arc<Self>, who: Who, out: &mut Outbox, now: Now, mut after: After) -> Option<Instant> {
+        loop {
+            for wake in std::mem::take(&mut after.wakes) {
+                // Who has given up waiting is not missed.
+                let _ = match wake {
+                    Wake::Joined(waiter, answered) => waiter.try_send(answered).is_ok(),
+                    Wake::Left(waiter, told) => waiter.try_send(told).is_ok(),
+                };
+            }
+            self.send(&after.wire, out);
+            if !out.events.is_empty() {
+                out.events.iter().for_each(|event| self.log_event(event));
+                self.announce();
+            }
+            if after.poke {
+                self.poke_driver();
+            }
+            if out.resolve.is_empty() {
+                return after.deadline;
+            }
+            let literals = self.resolve_seeds(&std::mem::take(&mut out.resolve));
+            if literals.is_empty() {
+                return after.deadline;
+            }
+            let thought = self.think_as(who, out, now, |live, out| {
+                for (seed, addrs) in &literals {
+                    live.engine.handle(now, Input::Resolved { seed: *seed, addrs }, out);
+                }
+            });
+            match thought {
+                Some(thought) => after = thought.after,
+                None => return None,
+            }
+        }
+    }
+
+    fn send(&self, wire: &Wire, out: &mut Outbox) {
+        let Some(udp) = &wire.udp else { return };
+        let mut any = false;
+        for packet in out.packets().iter_mut().filter(|p| p.to.via == Via::Datagram && !p.buf.is_empty()) {
+            wire.envelope.seal(packet.to.run, &mut packet.buf);
+            any = true;
+        }
+        if any {
+            let sent = udp.send(out.packets());
+            self.tally.datagrams_out.fetch_add(sent.datagrams, Relaxed);
+            self.tally.datagram_bytes_out.fetch_add(sent.bytes, Relaxed);
+            self.tally.datagrams_failed.fetch_add(sent.failed, Relaxed);
+        }
+    }
+
+    /// Literals (and what is no address at all) are answered here; names go to the resolver.
+    fn resolve_seeds(self: &Arc<Self>, seeds: &[usize]) -> Vec<(usize, Vec<SocketAddr>)> {
+        let config = self.config.lock().clone();
+        let mut known = Vec::new();
+        for &seed in seeds {
+            let text = config.seeds.get(seed).map_or("", String::as_str);
+            match Target::parse(text, DEFAULT_PORT) {
+                Ok(Target::Literal(addr)) => known.push((seed, vec![addr])),
+                Err(_) => known.push((seed, Vec::new())),
+                Ok(Target::Name { host, port }) => {
+                    let node = Arc::downgrade(self);
+                    let name = host.clone();
+                    resolver::resolve(host, port, move |found| {
+                        if let Some(node) = node.upgrade() {
+                            let addrs = node.found(&name, found);
+                            node.tell_driver(Resolved::Seed(seed, addrs));
+                        }
+                    });
+                }
+            }
+        }
+        known
+    }
+
+    fn found(self: &Arc<Self>, name: &str, found: std::io::Result<Vec<SocketAddr>>) -> Vec<SocketAddr> {
+        found.unwrap_or_else(|e| {
+            self.tally.names_unresolved.fetch_add(1, Relaxed);
+            self.log(level::DEBUG, "bruit::node", || format!("{name} does not resolve: {e}"));
+            Vec::new()
+        })
+    }
+
+    // --- the driver's side ---
+
+    pub(crate) fn slot(&self) -> Option<usize> {
+        Some(self.slot.load(Acquire)).filter(|&slot| slot != usize::MAX)
+    }
+
+    pub(crate) fn peek_deadline(self: &Arc<Self>) -> Option<Instant> {
+        let now = clock::mono();
+        self.peek(|live| {
+            live.armed = live.engine.deadline(now);
+            live.armed
+        })
+        .flatten()
+    }
+
+    pub(crate) fn take_outgoing(&self) -> Option<Outgoing> {
+        self.has_outgoing.swap(false, AcqRel).then(|| std::mem::take(&mut *self.outgoing.lock()))
+    }
+
+    fn poke_driver(self: &Arc<Self>) {
+        if let Some(slot) = self.slot()
+            && !self.poked.swap(true, SeqCst)
+        {
+            self.with_threads(|threads| threads.command(Command::Poke { slot, node: self.clone() }));
+        }
+    }
+
+    fn tell_driver(self: &Arc<Self>, what: Resolved) {
+        self.with_threads(|threads| threads.command(Command::Resolved { node: self.clone(), what }));
+    }
+
+    fn with_threads(&self, f: impl FnOnce(&Arc<Threads>)) {
+        let threads = self.control.lock().threads.clone();
+        if let Some(threads) = threads {
+            f(&threads);
+        }
+    }
+
+    // --- calls that wait ---
+
+    fn join(self: &Arc<Self>, contacts: &[&str], wait: Wait) -> Result<usize> {
+        self.check()?;
+        if self.state() != NodeState::Running {
+            return Err(self.why_not());
+        }
+        if contacts.is_empty() {
+            return Err(Error::new(Code::Invalid, "no address to join; expected host:port"));
+        }
+        let targets = contacts.iter().map(|text| Target::parse(text, DEFAULT_PORT)).collect::<Result<Vec<_>>>()?;
+        if wait == Wait::Now {
+            return self.join_later(targets);
+        }
+        let deadline = wait.deadline();
+        let names = self.resolve_contacts(targets, deadline)?;
+        if names.iter().all(Vec::is_empty) {
+            return Err(Error::new(Code::Address, format!("no contact resolves: {}", contacts.join(", "))));
+        }
+        let (tell, told) = bounded(1);
+        self.call(|live, out, now| {
+            let id = live.engine.join(now, &names, out)?;
+            live.joins.insert(id, tell);
+            Ok(())
+        })??;
+        let nobody = || {
+            Error::new(
+                Code::Timeout,
+                format!(
+                    "nobody answered at {}; if they are up, their cluster label or keys may differ from ours",
+                    contacts.join(", ")
+                ),
+            )
+        };
+        match receive(&told, deadline) {
+            Ok(Answered { count: 0, refused: Some(text) }) => Err(Error::new(Code::Refused, text)),
+            Ok(Answered { count: 0, .. }) | Err(RecvTimeoutError::Timeout) => Err(nobody()),
+            Ok(Answered { count, .. }) => Ok(count),
+            Err(RecvTimeoutError::Disconnected) => Err(self.interrupted()),
+        }
+    }
+
+    fn join_later(self: &Arc<Self>, targets: Vec<Target>) -> Result<usize> {
+        let mut names = Vec::new();
+        let mut unknown = Vec::new();
+        for target in targets {
+            match target {
+                Target::Literal(addr) => names.push(vec![addr]),
+                Target::Name { host, port } => unknown.push((host, port)),
+            }
+        }
+        if unknown.is_empty() {
+            self.call(|live, out, now| live.engine.join(now, &names, out))??;
+            return Ok(0);
+        }
+        // Whoever resolves last joins all of them.
+        let gathered = Arc::new(Mutex::new((unknown.len(), names)));
+        for (host, port) in unknown {
+            let (node, gathered, name) = (Arc::downgrade(self), gathered.clone(), host.clone());
+            resolver::resolve(host, port, move |found| {
+                let Some(node) = node.upgrade() else { return };
+                let mut gathered = gathered.lock();
+                gathered.1.push(node.found(&name, found));
+                gathered.0 -= 1;
+                if gathered.0 == 0 {
+                    node.tell_driver(Resolved::Contacts(std::mem::take(&mut gathered.1)));
+                }
+            });
+        }
+        Ok(0)
+    }
+
+    /// Waits for the resolver where there are host names.
+    fn resolve_contacts(
+        self: &Arc<Self>,
+        targets: Vec<Target>,
+        deadline: Option<Clock>,
+    ) -> Result<Vec<Vec<SocketAddr>>> {
+        let limit = Clock::now().checked_add(self.config.lock().join_timeout);
+        let until = [deadline, limit].into_iter().flatten().min();
+        let mut names = Vec::new();
+        let (tell, told) = bounded(targets.len());
+        let mut waiting = 0;
+        for target in targets {
+            match target {
+                Target::Literal(addr) => names.push(vec![addr]),
+                Target::Name { host, port } => {
+                    waiting += 1;
+                    let tell = tell.clone();
+                    resolver::resolve(host.clone(), port, move |found| {
+                        let _ = tell.try_send((host, found));
+                    });
+                }
+            }
+        }
+        while waiting > 0 {
+            let timeout = until.map_or(EVER, |at| at.saturating_duration_since(Clock::now()));
+            select! {
+                recv(told) -> found => {
+                    if let Ok((name, found)) = found {
+                        names.push(self.found(&name, found));
+                    }
+                    waiting -= 1;
+                }
+                recv(self.ending.1) -> _ => return Err(self.interrupted()),
+                default(timeout) => break,
+            }
+        }
+        Ok(names)
+    }
+
+    fn leave(self: &Arc<Self>, wait: Wait) -> Result<()> {
+        self.check()?;
+        let deadline = wait.deadline();
+        let timeout = match wait {
+            Wait::Now => LEAVE_TIME,
+            Wait::For(d) => d.min(EVER),
+            Wait::Forever => EVER,
+        };
+        let (tell, told) = bounded(1);
+        let begun = self.call(|live, out, now| match self.state() {
+            NodeState::Left => Ok(false),
+            NodeState::Leaving => {
+                live.leavers.push(tell);
+                Ok(true)
+            }
+            _ => {
+                live.engine.leave(now, timeout, out)?;
+                self.state.store(NodeState::Leaving as i32, Release);
+                live.leavers.push(tell);
+                Ok(true)
+            }
+        })?;
+        if !begun? || wait == Wait::Now {
+            return Ok(());
+        }
+        let untold = "left, but not enough peers acknowledged it; others may take this node for dead";
+        match receive(&told, deadline) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(RecvTimeoutError::Timeout) => Err(Error::new(Code::Timeout, untold)),
+            Err(RecvTimeoutError::Disconnected) => Err(self.interrupted()),
+        }
+    }
+
+    /// The node ended while somebody waited.
+    fn interrupted(&self) -> Error {
+        match self.state() {
+            NodeState::Failed => self.why_not(),
+            _ => Error::new(Code::Canceled, "the node was stopped meanwhile"),
+        }
+    }
+
+    // --- events ---
+
+    /// Queues an event of the runtime's own, and wakes its readers.
+    fn tell(self: &Arc<Self>, event: &Event) {
+        {
+            // Under the engine's lock like all events, so that the order is one.
+            let _live = self.live.lock();
+            self.queue_event(event);
+        }
+        self.announce();
+    }
+
+    fn queue_event(&self, event: &Event) {
+        let kind = event.kind.bit();
+        // Somebody who has no handlers pulls.
+        if self.callbacks.wants(kind) || (self.is_manual && self.callbacks.wants_nothing()) {
+            self.inbox.push(event);
+            self.tally.events.fetch_add(1, Relaxed);
+        }
+        for queue in self.queues.lock().iter().filter(|q| q.mask & kind != 0) {
+            queue.inbox.push(event);
+        }
+    }
+
+    /// After the lock: wakes those for whom something was queued.
+    fn announce(self: &Arc<Self>) {
+        if self.is_manual {
+            self.inbox.announce();
+        } else if !self.inbox.is_empty() {
+            self.post();
+        }
+        for queue in self.queues.lock().iter() {
+            queue.inbox.announce();
+        }
+    }
+
+    fn close_queues(&self) {
+        for queue in self.queues.lock().drain(..) {
+            queue.inbox.close();
+        }
+    }
+
+    fn post(self: &Arc<Self>) {
+        if !self.posted.load(Acquire) {
+            self.with_threads(|threads| self.post_to(&threads.dispatcher));
+        }
+    }
+
+    pub(crate) fn post_to(self: &Arc<Self>, dispatcher: &Dispatcher) {
+        if !self.posted.swap(true, SeqCst) {
+            dispatcher.post(self.clone());
+        }
+    }
+
+    /// On the dispatcher's thread. True: there is more.
+    pub(crate) fn run_callbacks(self: &Arc<Self>, max: usize) -> bool {
+        self.posted.store(false, SeqCst);
+        let Ok(pass) = self.callbacks.enter() else { return false };
+        self.drain_log(&pass);
+        for _ in 0..max {
+            if !pass.is_open() {
+                return false;
+            }
+            let Some(event) = self.inbox.pop() else { return false };
+            self.run_handlers(&pass, &event);
+        }
+        true
+    }
+
+    fn dispatch(self: &Arc<Self>, max: i32) -> Result<usize> {
+        self.check_manual()?;
+        self.check_outside()?;
+        let pass = match self.callbacks.enter() {
+            Ok(pass) => pass,
+            Err(Shut::Busy) => return Err(Error::new(Code::Busy, "another thread is dispatching")),
+            Err(Shut::Closed) => return Err(self.why_not()),
+        };
+        self.inbox.noticed();
+        let mark = self.inbox.mark();
+        let max = if max <= 0 { usize::MAX } else { max as usize };
+        let mut count = 0;
+        self.drain_log(&pass);
+        while count < max && pass.is_open() {
+            let Some(event) = self.inbox.pop_before(mark) else { break };
+            self.run_handlers(&pass, &event);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn run_handlers(self: &Arc<Self>, pass: &Pass<'_>, event: &Event) {
+        for text in pass.run(event) {
+            self.tally.handler_panics.fetch_add(1, Relaxed);
+            self.log(level::ERROR, "bruit::node", || format!("a handler of {} panicked: {text}", event.kind.name()));
+        }
+        self.drain_log(pass);
+    }
+
+    fn on_event(self: &Arc<Self>, mask: u32, f: EventFn) -> Result<u64> {
+        self.check()?;
+        let known = EventKind::ALL.iter().fold(0, |all, kind| all | kind.bit());
+        if mask & !known != 0 && mask != u32::MAX {
+            return Err(Error::new(Code::Invalid, format!("unknown event bits {:#x}", mask & !known)));
+        }
+        let mut ready = Ok(());
+        if !self.is_manual {
+            self.with_threads(|threads| {
+                ready = threads.start_dispatcher().map_err(|e| Error::io("cannot start a thread", &e));
+            });
+        }
+        ready?;
+        self.callbacks.add(mask, f).ok_or_else(|| self.why_not())
+    }
+
+    fn queue(self: &Arc<Self>, mask: u32, capacity: usize) -> Result<EventQueue> {
+        self.check()?;
+        if capacity == 0 {
+            return Err(Error::new(Code::Invalid, "a queue needs room for one event at least"));
+        }
+        let queue = Arc::new(Queue { mask, inbox: Inbox::new(Bounds { capacity, members: 0 }, true) });
+        let born = Born::default();
+        born.here();
+        {
+            let mut queues = self.queues.lock();
+            // `stop` sets the state before it closes the queues that it finds.
+            if self.state() == NodeState::Stopped {
+                return Err(self.why_not());
+            }
+            queues.push(queue.clone());
+        }
+        Ok(EventQueue { queue: Some(queue), node: Arc::downgrade(self), born })
+    }
+
+    // --- telling ---
+
+    pub(crate) fn log(self: &Arc<Self>, level: i32, target: &'static str, text: impl FnOnce() -> String) {
+        if self.log.wants(level) && self.log.push(level, target, text()) {
+            if self.is_manual {
+                self.inbox.poke();
+            } else {
+                self.post();
+            }
+        }
+    }
+
+    fn drain_log(&self, pass: &Pass<'_>) {
+        while let Some(line) = self.log.pop() {
+            pass.log(line.level, line.target, &line.text);
+        }
+    }
+
+    fn log_event(self: &Arc<Self>, event: &Event) {
+        let level = match event.kind {
+            EventKind::Warning | EventKind::Conflict => level::WARNING,
+            EventKind::Update => level::DEBUG,
+            _ => level::INFO,
+        };
+        self.log(level, "bruit::member", || describe(event));
+    }
+
+    fn stats(self: &Arc<Self>) -> Result<Stats> {
+        self.check()?;
+        let engine = self.peek(|live| live.engine.counters().clone());
+        let engine = engine.unwrap_or_else(|| self.last.lock().counters.clone());
+        let mut runtime = self.tally.read();
+        runtime.events_coalesced = self.inbox.coalesced();
+        runtime.events_dropped = self.inbox.dropped();
+        runtime.log_dropped = self.log.dropped();
+        Ok(Stats { engine, runtime })
+    }
+}
+
+struct Begun {
+    address: SocketAddr,
+    is_open_to_all: bool,
+}
+
+/// host-pid-random: workers forked from one parent never share a name.
+fn automatic_name() -> Result<NodeName> {
+    let [a, b, c, d] = open::random::<4>()?;
+    NodeName::new(&format!("{}-{}-{a:02x}{b:02x}{c:02x}{d:02x}", threads::hostname(), std::process::id()))
+}
+
+fn receive<T>(from: &Receiver<T>, deadline: Option<Clock>) -> std::result::Result<T, RecvTimeoutError> {
+    match deadline {
+        Some(at) => from.recv_deadline(at),
+        None => from.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
+/// Sessions of members are kept; so the driver must know who is one.
+fn note_runs(event: &Event, marks: &mut Vec<(RunId, bool)>) {
+    let Some(member) = &event.member else { return };
+    if let Some(before) = event.before.as_ref().filter(|b| b.run != member.run) {
+        marks.push((before.run, false));
+    }
+    marks.push((member.run, event.kind != EventKind::Forgotten));
+}
+
+fn describe(event: &Event) -> String {
+    let kind = event.kind.name();
+    let text = event.text.as_deref().unwrap_or("");
+    match &event.member {
+        Some(member) => format!("{kind} {} at {} {text}", member.name, member.address),
+        None if event.kind == EventKind::Joined => format!("{kind} by {} contacts {text}", event.count),
+        None => format!("{kind} {text}"),
+    }
+    .trim_end()
+    .into()
+}

@@ -1,0 +1,274 @@
+//! Streams: links that are kept and used in both directions, not a connection for each message.
+//!
+//! ```text
+//! dialed    Connecting ──connected──▶ Open { run: None } ──first valid record──▶ Open { run }
+//! accepted  Stranger ──first valid record──▶ Open { run }
+//! ```
+//! A link belongs to the run that its first valid record came from; a record of another run ends it. Packets wait
+//! unsealed in a queue that is bounded in bytes, and are sealed in the order in which they leave. All links live on the
+//! driver's thread and need no lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::fork::Listed;
+use super::udp::{local, unmapped};
+use crate::id::RunId;
+use crate::outbox::Packet;
+use crate::time::{Duration, Instant};
+use crate::wire::envelope::Envelope;
+use crate::wire::stream::{StreamReader, write_record};
+
+/// Accepted connections without a valid record yet. One more is closed at once: a flood costs the flooder its
+/// connection, not us our memory.
+pub(crate) const STRANGERS_MAX: usize = 256;
+
+/// Sealed bytes made ready for one write, about.
+const WRITE_AHEAD: usize = 64 << 10;
+
+/// What an idle link may keep allocated.
+const KEPT: usize = 4 << 10;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
+/// There the socket has an option for it, which socket2 sets.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const NO_SIGNAL: libc::c_int = 0;
+
+/// What the configuration says about links.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkLimits {
+    pub links: usize,
+    pub queue: usize,
+    pub idle: Duration,
+    pub timeout: Duration,
+}
+
+pub(crate) fn listen(addr: SocketAddr) -> io::Result<Listed<Socket>> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of an earlier run that linger in TIME_WAIT must not keep us from our port.
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&addr.into())?;
+    adopt(socket)
+}
+
+/// `socket` is bound, and perhaps listens already.
+pub(crate) fn adopt(socket: Socket) -> io::Result<Listed<Socket>> {
+    socket.set_nonblocking(true)?;
+    local(&socket)?;
+    socket.listen(128)?;
+    Ok(Listed::new(socket))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Connecting {
+        until: Instant,
+    },
+    /// Accepted; has not proven that it belongs to the cluster.
+    Stranger {
+        until: Instant,
+    },
+    Open {
+        run: Option<RunId>,
+    },
+}
+
+pub(crate) struct Link {
+    pub node: usize,
+    pub socket: Listed<Socket>,
+    pub peer: SocketAddr,
+    pub stage: Stage,
+    pub reader: StreamReader,
+    /// The poller tells us when it can be written.
+    pub awaits_room: bool,
+    /// The last traffic in either direction.
+    pub last: Instant,
+    /// When the driver looks after it. Never later than its deadline, and moved only then.
+    pub armed: Instant,
+    queue: VecDeque<Packet>,
+    queued: usize,
+    sealed: Vec<u8>,
+    written: usize,
+}
+
+/// How far a write came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Drained,
+    Blocked,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Written {
+    pub records: u64,
+    pub bytes: u64,
+}
+
+impl Link {
+    fn new(node: usize, socket: Socket, peer: SocketAddr, stage: Stage, now: Instant) -> Link {
+        Link {
+            node,
+            socket: Listed::new(socket),
+            peer,
+            stage,
+            reader: StreamReader::new(),
+            awaits_room: matches!(stage, Stage::Connecting { .. }),
+            last: now,
+            armed: now,
+            queue: VecDeque::new(),
+            queued: 0,
+            sealed: Vec::new(),
+            written: 0,
+        }
+    }
+
+    /// Begins to connect. An error is the system's, at once.
+    pub(crate) fn dial(node: usize, peer: SocketAddr, now: Instant, until: Instant) -> io::Result<Link> {
+        let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&peer.into()) {
+            Ok(()) => {}
+            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(e) => return Err(e),
+        }
+        let _ = socket.set_tcp_nodelay(true);
+        Ok(Link::new(node, socket, peer, Stage::Connecting { until }, now))
+    }
+
+    /// `None`: nobody waits.
+    pub(crate) fn accept(node: usize, listener: &Socket, now: Instant, until: Instant) -> io::Result<Option<Link>> {
+        let (socket, peer) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        socket.set_nonblocking(true)?;
+        let _ = socket.set_tcp_nodelay(true);
+        let Some(peer) = peer.as_socket().map(unmapped) else { return Ok(None) };
+        Ok(Some(Link::new(node, socket, peer, Stage::Stranger { until }, now)))
+    }
+
+    pub(crate) fn run(&self) -> Option<RunId> {
+        match self.stage {
+            Stage::Open { run } => run,
+            _ => None,
+        }
+    }
+
+    /// When something must be done about it, if nothing happens.
+    pub(crate) fn deadline(&self, idle: Duration) -> Instant {
+        match self.stage {
+            Stage::Connecting { until } | Stage::Stranger { until } => until,
+            Stage::Open { .. } => self.last + idle,
+        }
+    }
+
+    /// False where the queue is full. An empty queue takes any packet, however large.
+    pub(crate) fn enqueue(&mut self, packet: Packet, max: usize) -> bool {
+        let size = packet.buf.len();
+        let waiting = self.queued + self.sealed.len() - self.written;
+        if waiting > 0 && waiting + size > max {
+            return false;
+        }
+        self.queued += size;
+        self.queue.push_back(packet);
+        true
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.is_empty() || self.written < self.sealed.len()
+    }
+
+    pub(crate) fn unsent(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Seals and writes until nothing is left or the socket is full.
+    pub(crate) fn write(&mut self, envelope: &Envelope, done: &mut Written) -> io::Result<Flow> {
+        loop {
+            if self.written == self.sealed.len() {
+                self.sealed.clear();
+                self.sealed.shrink_to(KEPT);
+                self.written = 0;
+                while self.sealed.len() < WRITE_AHEAD
+                    && let Some(mut packet) = self.queue.pop_front()
+                {
+                    self.queued -= packet.buf.len();
+                    envelope.seal_record(packet.to.run, &mut packet.buf);
+                    if !packet.buf.is_empty() {
+                        write_record(&mut self.sealed, &packet.buf);
+                        done.records += 1;
+                    }
+                }
+                if self.sealed.is_empty() {
+                    return Ok(Flow::Drained);
+                }
+            }
+            match self.socket.send_with_flags(&self.sealed[self.written..], NO_SIGNAL) {
+                Ok(n) => {
+                    self.written += n;
+                    done.bytes += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Flow::Blocked),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// All links of a driver, by number, so that the poller can name them.
+#[derive(Default)]
+pub(crate) struct Links {
+    slab: Vec<Option<Link>>,
+    free: Vec<usize>,
+    /// Closed in this turn: events that the poller has reported already must not meet a new tenant.
+    resting: Vec<usize>,
+}
+
+impl Links {
+    pub(crate) fn get(&mut self, id: usize) -> Option<&mut Link> {
+        self.slab.get_mut(id)?.as_mut()
+    }
+
+    /// The number that `put` will use.
+    pub(crate) fn next_id(&self) -> usize {
+        self.free.last().copied().unwrap_or(self.slab.len())
+    }
+
+    pub(crate) fn put(&mut self, link: Link) -> usize {
+        let id = self.next_id();
+        match self.free.pop() {
+            Some(id) => self.slab[id] = Some(link),
+            None => self.slab.push(Some(link)),
+        }
+        id
+    }
+
+    pub(crate) fn take(&mut self, id: usize) -> Option<Link> {
+        let link = self.slab.get_mut(id)?.take()?;
+        self.resting.push(id);
+        Some(link)
+    }
+
+    pub(crate) fn end_turn(&mut self) {
+        self.free.append(&mut self.resting);
+    }
+}
+
+/// One node's links: where they lead.
+#[derive(Default)]
+pub(crate) struct Peers {
+    /// All of them. Inbound ones are known by the peer's socket address.
+    pub by_addr: BTreeMap<SocketAddr, usize>,
+    /// The one to use for a run.
+    pub by_run: BTreeMap<RunId, usize>,
+    pub strangers: usize,
+}

@@ -1,0 +1,695 @@
+//! Every message there is. This file is the wire specification.
+//!
+//! A frame is `kind (u8) · length (varint) · body`; several share a packet. Kinds that a reader does not
+//! know are skipped, so is what follows the fields that it knows; what is missing reads as zero.
+//!
+//! | kind | frame | sent | body |
+//! |---:|---|---|---|
+//! | 1 | HELLO | to an address whose run is unknown; frozen for all versions | protocol min, max · app version, least it accepts · name · epoch · zeros up to `HELLO_LEN` |
+//! | 2 | COOKIE | answer to HELLO; never larger than it | cookie (16 B) · the address HELLO came from |
+//! | 3 | REFUSED | answer to HELLO or JOIN; frozen | reason · text |
+//! | 4 | JOIN | with the cookie: I want to be a member | cookie (16 B) · record |
+//! | 5 | WELCOME | answer to JOIN | highest epoch known of your name by a run that is gone · live members · fingerprint · the address JOIN came from |
+//! | 8 | PING | SWIM §3.1: once a period, to its target | seq · beat · fingerprint (8 B, or none) |
+//! | 9 | ACK | answer to PING, or relayed | seq · beat · fingerprint (8 B, or none) |
+//! | 10 | PING_REQ | SWIM §3.1: to k members, when no ACK came | seq · target (8 B) · its address |
+//! | 11 | NACK | Lifeguard §IV-A: the target did not answer me either | seq |
+//! | 16 | RECORD | a member with all that is known of it | record |
+//! | 17 | ALIVE | it refuted | run (8 B) · incarnation |
+//! | 18 | SUSPECT | it did not answer | run (8 B) · incarnation · accusers (8 B each) |
+//! | 19 | DEAD | a suspicion ran out | run (8 B) · incarnation · age |
+//! | 20 | LEFT | it said good-bye | run (8 B) · incarnation · age |
+//! | 24 | STATE | what changed in a member's metadata | run (8 B) · base · to · reset · entries |
+//! | 25 | STATE_NEWS | it changed, by too much for a rumor | run (8 B) · version |
+//! | 26 | STATE_PULL | then send it to me | run (8 B) · have |
+//! | 32 | DIGEST | anti-entropy: sums over the live members, by bucket | live members · sums (4 B each, their number a power of two) |
+//! | 33 | SUMMARY | your bucket differs from mine: mine | log2 of the buckets · bucket · entries |
+//! | 34 | WANT | tell me about these | runs (8 B each) |
+//! | 35 | TABLE_PULL | a newcomer: the next part of the table | cursor |
+//! | 36 | TABLE_NEXT | end of this part | next cursor, 0 at the end |
+//!
+//! record = length · (name · run 8 B · epoch · incarnation · address · protocol · app version · state version · age · state entries)
+//! state entry = length · (key · version · 0, or 1 + value) · summary entry = length · (run 8 B · incarnation · state version)
+//!
+//! Ages are whole seconds since the subject was last known to be so; beats are milliseconds.
+
+use core::fmt;
+use core::net::SocketAddr;
+
+use super::cursor::{Malformed, Read, Reader, Writer};
+use crate::id::{Epoch, Incarnation, NodeName, RunId, Version};
+
+/// A HELLO is padded to this, so that no answer to it is larger: neither COOKIE nor REFUSED.
+pub const HELLO_LEN: usize = 96;
+
+/// Longest text in a REFUSED, so that it fits in what HELLO paid for.
+pub const REFUSED_TEXT_MAX: usize = HELLO_LEN - 8;
+
+pub const COOKIE_LEN: usize = 16;
+
+/// SUSPECT names at most so many accusers; more confirmations would not shorten a suspicion any more.
+pub const ACCUSERS_MAX: usize = 8;
+
+/// Buckets of a DIGEST: 2^BUCKET_BITS_MAX sums of 4 bytes still fit in the smallest datagram.
+pub const BUCKET_BITS_MAX: u32 = 7;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    Hello { protocol: (u32, u32), app: (u32, u32), name: &'a str, epoch: Epoch },
+    Cookie { cookie: [u8; COOKIE_LEN], observed: SocketAddr },
+    Refused { reason: u32, text: &'a str },
+    Join { cookie: [u8; COOKIE_LEN], record: Record<'a> },
+    Welcome { known_epoch: Epoch, live: u64, fingerprint: u64, observed: SocketAddr },
+    Ping { seq: u64, beat: u64, fingerprint: u64 },
+    Ack { seq: u64, beat: u64, fingerprint: u64 },
+    PingReq { seq: u64, target: RunId, addr: SocketAddr },
+    Nack { seq: u64 },
+    Record(Record<'a>),
+    Alive { run: RunId, incarnation: Incarnation },
+    Suspect { run: RunId, incarnation: Incarnation, accusers: Runs<'a> },
+    Dead { run: RunId, incarnation: Incarnation, age: u64 },
+    Left { run: RunId, incarnation: Incarnation, age: u64 },
+    State { run: RunId, base: Version, to: Version, reset: bool, entries: Entries<'a> },
+    StateNews { run: RunId, version: Version },
+    StatePull { run: RunId, have: Version },
+    Digest { live: u64, sums: &'a [u8] },
+    Summary { bits: u32, bucket: u32, entries: Entries<'a> },
+    Want { runs: Runs<'a> },
+    TablePull { cursor: u32 },
+    TableNext { cursor: u32 },
+}
+
+/// Everything that a node must know to list a member. Small metadata comes along in `state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub name: &'a str,
+    pub run: RunId,
+    pub epoch: Epoch,
+    pub incarnation: Incarnation,
+    pub addr: SocketAddr,
+    pub protocol: u32,
+    pub app_version: u32,
+    pub version: Version,
+    pub age: u64,
+    /// The whole state at `version`, or nothing where it is too large and wants pulling.
+    pub state: Entries<'a>,
+}
+
+/// Length-prefixed records one after another, checked when the frame was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Entries<'a>(pub &'a [u8]);
+
+/// Run ids one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Runs<'a>(pub &'a [u8]);
+
+/// One key of a member's metadata; `None` is a deleted one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateEntry<'a> {
+    pub key: &'a str,
+    pub version: Version,
+    pub value: Option<&'a [u8]>,
+}
+
+/// What one member's bucket holds about another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SummaryEntry {
+    pub run: RunId,
+    pub incarnation: Incarnation,
+    pub version: Version,
+}
+
+macro_rules! kinds {
+    ($($name:ident = $kind:literal;)*) => {
+        $(const $name: u8 = $kind;)*
+    };
+}
+
+kinds! {
+    HELLO = 1; COOKIE = 2; REFUSED = 3; JOIN = 4; WELCOME = 5;
+    PING = 8; ACK = 9; PING_REQ = 10; NACK = 11;
+    RECORD = 16; ALIVE = 17; SUSPECT = 18; DEAD = 19; LEFT = 20;
+    STATE = 24; STATE_NEWS = 25; STATE_PULL = 26;
+    DIGEST = 32; SUMMARY = 33; WANT = 34; TABLE_PULL = 35; TABLE_NEXT = 36;
+}
+
+impl<'a> Frame<'a> {
+    /// Appends the frame to `buf`.
+    #[inline]
+    pub fn write(&self, buf: &mut alloc::vec::Vec<u8>) {
+        let mut w = Writer(buf);
+        w.byte(self.kind());
+        w.prefixed(|w| self.write_body(w));
+    }
+
+    const fn kind(&self) -> u8 {
+        match self {
+            Frame::Hello { .. } => HELLO,
+            Frame::Cookie { .. } => COOKIE,
+            Frame::Refused { .. } => REFUSED,
+            Frame::Join { .. } => JOIN,
+            Frame::Welcome { .. } => WELCOME,
+            Frame::Ping { .. } => PING,
+            Frame::Ack { .. } => ACK,
+            Frame::PingReq { .. } => PING_REQ,
+            Frame::Nack { .. } => NACK,
+            Frame::Record(_) => RECORD,
+            Frame::Alive { .. } => ALIVE,
+            Frame::Suspect { .. } => SUSPECT,
+            Frame::Dead { .. } => DEAD,
+            Frame::Left { .. } => LEFT,
+            Frame::State { .. } => STATE,
+            Frame::StateNews { .. } => STATE_NEWS,
+            Frame::StatePull { .. } => STATE_PULL,
+            Frame::Digest { .. } => DIGEST,
+            Frame::Summary { .. } => SUMMARY,
+            Frame::Want { .. } => WANT,
+            Frame::TablePull { .. } => TABLE_PULL,
+            Frame::TableNext { .. } => TABLE_NEXT,
+        }
+    }
+
+    #[inline]
+    fn write_body(&self, w: &mut Writer<'_>) {
+        match *self {
+            Frame::Hello { protocol, app, name, epoch } => {
+                let start = w.0.len();
+                [protocol.0, protocol.1, app.0, app.1].iter().for_each(|&v| w.varint(v.into()));
+                w.text(name);
+                w.varint(epoch.0);
+                let len = (w.0.len() - start).max(HELLO_LEN);
+                w.0.resize(start + len, 0);
+            }
+            Frame::Cookie { cookie, observed } => {
+                w.0.extend_from_slice(&cookie);
+                w.addr(observed);
+            }
+            Frame::Refused { reason, text } => {
+                w.varint(reason.into());
+                w.text(cut(text, REFUSED_TEXT_MAX));
+            }
+            Frame::Join { cookie, record } => {
+                w.0.extend_from_slice(&cookie);
+                record.write(w);
+            }
+            Frame::Welcome { known_epoch, live, fingerprint, observed } => {
+                w.varint(known_epoch.0);
+                w.varint(live);
+                w.0.extend_from_slice(&fingerprint.to_le_bytes());
+                w.addr(observed);
+            }
+            Frame::Ping { seq, beat, fingerprint } | Frame::Ack { seq, beat, fingerprint } => {
+                w.varint(seq);
+                w.varint(beat);
+                if fingerprint != 0 {
+                    w.0.extend_from_slice(&fingerprint.to_le_bytes());
+                }
+            }
+            Frame::PingReq { seq, target, addr } => {
+                w.varint(seq);
+                w.run(target);
+                w.addr(addr);
+            }
+            Frame::Nack { seq } => w.varint(seq),
+            Frame::Record(record) => record.write(w),
+            Frame::Alive { run, incarnation } => {
+                w.run(run);
+                w.varint(incarnation.0);
+            }
+            Frame::Suspect { run, incarnation, accusers } => {
+                w.run(run);
+                w.varint(incarnation.0);
+                w.bytes(accusers.0);
+            }
+            Frame::Dead { run, incarnation, age } | Frame::Left { run, incarnation, age } => {
+                w.run(run);
+                w.varint(incarnation.0);
+                w.varint(age);
+            }
+            Frame::State { run, base, to, reset, entries } => {
+                w.run(run);
+                w.varint(base.0);
+                w.varint(to.0);
+                w.byte(reset.into());
+                w.bytes(entries.0);
+            }
+            Frame::StateNews { run, version } | Frame::StatePull { run, have: version } => {
+                w.run(run);
+                w.varint(version.0);
+            }
+            Frame::Digest { live, sums } => {
+                w.varint(live);
+                w.bytes(sums);
+            }
+            Frame::Summary { bits, bucket, entries } => {
+                w.varint(bits.into());
+                w.varint(bucket.into());
+                w.bytes(entries.0);
+            }
+            Frame::Want { runs } => w.bytes(runs.0),
+            Frame::TablePull { cursor } | Frame::TableNext { cursor } => w.varint(cursor.into()),
+        }
+    }
+
+    #[inline]
+    fn read_body(kind: u8, r: &mut Reader<'a>) -> Read<Option<Frame<'a>>> {
+        Ok(Some(match kind {
+            HELLO => Frame::Hello {
+                protocol: (r.short()?, r.short()?),
+                app: (r.short()?, r.short()?),
+                name: name(r)?,
+                epoch: Epoch(r.counter()?),
+            },
+            COOKIE => Frame::Cookie { cookie: cookie(r)?, observed: r.addr()? },
+            REFUSED => Frame::Refused { reason: r.short()?, text: r.text()? },
+            JOIN => Frame::Join { cookie: cookie(r)?, record: Record::read(r)? },
+            WELCOME => Frame::Welcome {
+                known_epoch: Epoch(r.counter()?),
+                live: r.varint()?,
+                fingerprint: fixed(r)?,
+                observed: r.addr()?,
+            },
+            PING => Frame::Ping { seq: r.varint()?, beat: r.counter()?, fingerprint: fixed(r)? },
+            ACK => Frame::Ack { seq: r.varint()?, beat: r.counter()?, fingerprint: fixed(r)? },
+            PING_REQ => Frame::PingReq { seq: r.varint()?, target: r.run()?, addr: r.addr()? },
+            NACK => Frame::Nack { seq: r.varint()? },
+            RECORD => Frame::Record(Record::read(r)?),
+            ALIVE => Frame::Alive { run: r.run()?, incarnation: Incarnation(r.counter()?) },
+            SUSPECT => Frame::Suspect {
+                run: r.run()?,
+                incarnation: Incarnation(r.counter()?),
+                accusers: Runs::read(r, ACCUSERS_MAX)?,
+            },
+            DEAD => Frame::Dead { run: r.run()?, incarnation: Incarnation(r.counter()?), age: r.counter()? },
+            LEFT => Frame::Left { run: r.run()?, incarnation: Incarnation(r.counter()?), age: r.counter()? },
+            STATE => Frame::State {
+                run: r.run()?,
+                base: Version(r.counter()?),
+                to: Version(r.counter()?),
+                reset: r.byte()? != 0,
+                entries: Entries::read::<StateEntry<'_>>(r)?,
+            },
+            STATE_NEWS => Frame::StateNews { run: r.run()?, version: Version(r.counter()?) },
+            STATE_PULL => Frame::StatePull { run: r.run()?, have: Version(r.counter()?) },
+            DIGEST => {
+                let (live, sums) = (r.varint()?, r.bytes()?);
+                let buckets = sums.len() / 4;
+                if sums.len() % 4 != 0 || !buckets.is_power_of_two() || buckets > 1 << BUCKET_BITS_MAX {
+                    return Err(Malformed);
+                }
+                Frame::Digest { live, sums }
+            }
+            SUMMARY => {
+                let (bits, bucket) = (r.short()?, r.short()?);
+                if bits > BUCKET_BITS_MAX || bucket >> bits != 0 {
+                    return Err(Malformed);
+                }
+                Frame::Summary { bits, bucket, entries: Entries::read::<SummaryEntry>(r)? }
+            }
+            WANT => Frame::Want { runs: Runs::read(r, usize::MAX)? },
+            TABLE_PULL => Frame::TablePull { cursor: r.short()? },
+            TABLE_NEXT => Frame::TableNext { cursor: r.short()? },
+            _ => return Ok(None),
+        }))
+    }
+}
+
+/// A whole packet's frames. Checked to the last byte before the first frame is handed out, so that no
+/// packet is ever half applied.
+#[derive(Clone, Copy, Debug)]
+pub struct Frames<'a>(Reader<'a>);
+
+impl<'a> Frames<'a> {
+    pub fn parse(bytes: &'a [u8]) -> Read<Frames<'a>> {
+        let mut r = Reader::new(bytes);
+        while !r.is_empty() {
+            read_frame(&mut r)?;
+        }
+        Ok(Frames(Reader::new(bytes)))
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Frame<'a>;
+
+    fn next(&mut self) -> Option<Frame<'a>> {
+        while !self.0.is_empty() {
+            if let Some(frame) = read_frame(&mut self.0).expect("checked by parse") {
+                return Some(frame);
+            }
+        }
+        None
+    }
+}
+
+/// `None` is a kind that we do not know.
+#[inline]
+fn read_frame<'a>(r: &mut Reader<'a>) -> Read<Option<Frame<'a>>> {
+    let kind = r.byte()?;
+    if r.is_empty() {
+        return Err(Malformed);
+    }
+    Frame::read_body(kind, &mut Reader::new(r.bytes()?))
+}
+
+impl<'a> Record<'a> {
+    fn write(&self, w: &mut Writer<'_>) {
+        w.prefixed(|w| {
+            w.text(self.name);
+            w.run(self.run);
+            w.varint(self.epoch.0);
+            w.varint(self.incarnation.0);
+            w.addr(self.addr);
+            w.varint(self.protocol.into());
+            w.varint(self.app_version.into());
+            w.varint(self.version.0);
+            w.varint(self.age);
+            w.bytes(self.state.0);
+        });
+    }
+
+    fn read(r: &mut Reader<'a>) -> Read<Record<'a>> {
+        let r = &mut Reader::new(r.bytes()?);
+        Ok(Record {
+            name: name(r)?,
+            run: r.run()?,
+            epoch: Epoch(r.counter()?),
+            incarnation: Incarnation(r.counter()?),
+            addr: r.addr()?,
+            protocol: r.short()?,
+            app_version: r.short()?,
+            version: Version(r.counter()?),
+            age: r.counter()?,
+            state: Entries::read::<StateEntry<'_>>(r)?,
+        })
+    }
+}
+
+/// Reads one element of [`Entries`].
+pub trait Entry<'a>: Sized {
+    fn read(r: &mut Reader<'a>) -> Read<Self>;
+    fn write(&self, w: &mut Writer<'_>);
+}
+
+impl<'a> Entry<'a> for StateEntry<'a> {
+    fn read(r: &mut Reader<'a>) -> Read<StateEntry<'a>> {
+        let (key, version) = (r.text()?, Version(r.counter()?));
+        let value = if r.value::<bool>()? { Some(r.bytes()?) } else { None };
+        Ok(StateEntry { key, version, value })
+    }
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.text(self.key);
+        w.varint(self.version.0);
+        w.byte(self.value.is_some().into());
+        if let Some(value) = self.value {
+            w.bytes(value);
+        }
+    }
+}
+
+impl<'a> Entry<'a> for SummaryEntry {
+    fn read(r: &mut Reader<'a>) -> Read<SummaryEntry> {
+        Ok(SummaryEntry { run: r.run()?, incarnation: Incarnation(r.counter()?), version: Version(r.counter()?) })
+    }
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.run(self.run);
+        w.varint(self.incarnation.0);
+        w.varint(self.version.0);
+    }
+}
+
+impl<'a> Entries<'a> {
+    fn read<E: Entry<'a>>(r: &mut Reader<'a>) -> Read<Entries<'a>> {
+        let entries = Entries(r.bytes()?);
+        let mut rest = Reader::new(entries.0);
+        while !rest.is_empty() {
+            E::read(&mut Reader::new(rest.bytes()?))?;
+        }
+        Ok(entries)
+    }
+
+    /// Appends one entry to a buffer that will become `Entries`.
+    pub fn push<E: Entry<'a>>(buf: &mut alloc::vec::Vec<u8>, entry: &E) {
+        Writer(buf).prefixed(|w| entry.write(w));
+    }
+
+    pub fn iter<E: Entry<'a>>(self) -> impl Iterator<Item = E> {
+        let mut rest = Reader::new(self.0);
+        core::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let body = rest.bytes().expect("checked when the frame was read");
+            Some(E::read(&mut Reader::new(body)).expect("checked when the frame was read"))
+        })
+    }
+}
+
+impl<'a> Runs<'a> {
+    fn read(r: &mut Reader<'a>, max: usize) -> Read<Runs<'a>> {
+        let bytes = r.bytes()?;
+        if bytes.len() % 8 != 0 || bytes.len() / 8 > max {
+            return Err(Malformed);
+        }
+        Ok(Runs(bytes))
+    }
+
+    pub fn push(buf: &mut alloc::vec::Vec<u8>, run: RunId) {
+        Writer(buf).run(run);
+    }
+
+    /// Zero is nobody, and is left out.
+    pub fn iter(self) -> impl Iterator<Item = RunId> + 'a {
+        self.0.chunks_exact(8).filter_map(|c| RunId::new(u64::from_le_bytes(c.try_into().expect("eight bytes"))))
+    }
+}
+
+fn name<'a>(r: &mut Reader<'a>) -> Read<&'a str> {
+    let name = r.text()?;
+    if NodeName::is_valid(name) { Ok(name) } else { Err(Malformed) }
+}
+
+fn cookie(r: &mut Reader<'_>) -> Read<[u8; COOKIE_LEN]> {
+    r.take(COOKIE_LEN)?.try_into().map_err(|_| Malformed)
+}
+
+fn fixed(r: &mut Reader<'_>) -> Read<u64> {
+    if r.is_empty() {
+        return Ok(0);
+    }
+    Ok(u64::from_le_bytes(r.take(8)?.try_into().map_err(|_| Malformed)?))
+}
+
+/// The longest part of `text` that fits in `max` bytes.
+fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// One line for traces and transcripts.
+impl fmt::Display for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Frame::Hello { protocol, app, name, epoch } => {
+                write!(
+                    f,
+                    "HELLO {name} epoch {} protocol {}-{} app {}>={}",
+                    epoch.0, protocol.0, protocol.1, app.0, app.1
+                )
+            }
+            Frame::Cookie { observed, .. } => write!(f, "COOKIE seen-as {observed}"),
+            Frame::Refused { reason, text } => write!(f, "REFUSED {reason} {text:?}"),
+            Frame::Join { record, .. } => write!(f, "JOIN {record}"),
+            Frame::Welcome { known_epoch, live, .. } => write!(f, "WELCOME live {live} known-epoch {}", known_epoch.0),
+            Frame::Ping { seq, .. } => write!(f, "PING {seq}"),
+            Frame::Ack { seq, .. } => write!(f, "ACK {seq}"),
+            Frame::PingReq { seq, target, addr } => write!(f, "PING_REQ {seq} {target:?} {addr}"),
+            Frame::Nack { seq } => write!(f, "NACK {seq}"),
+            Frame::Record(record) => write!(f, "RECORD {record}"),
+            Frame::Alive { run, incarnation } => write!(f, "ALIVE {run:?} {}", incarnation.0),
+            Frame::Suspect { run, incarnation, accusers } => {
+                write!(f, "SUSPECT {run:?} {} by {}", incarnation.0, accusers.iter().count())
+            }
+            Frame::Dead { run, incarnation, age } => write!(f, "DEAD {run:?} {} age {age}s", incarnation.0),
+            Frame::Left { run, incarnation, age } => write!(f, "LEFT {run:?} {} age {age}s", incarnation.0),
+            Frame::State { run, base, to, reset, entries } => {
+                let n = entries.iter::<StateEntry<'_>>().count();
+                write!(f, "STATE {run:?} {}..{} {n} keys{}", base.0, to.0, if reset { " reset" } else { "" })
+            }
+            Frame::StateNews { run, version } => write!(f, "STATE_NEWS {run:?} {}", version.0),
+            Frame::StatePull { run, have } => write!(f, "STATE_PULL {run:?} {}", have.0),
+            Frame::Digest { live, sums } => write!(f, "DIGEST live {live} in {} buckets", sums.len() / 4),
+            Frame::Summary { bits, bucket, entries } => {
+                write!(f, "SUMMARY {bucket}/{} {} members", 1u32 << bits, entries.iter::<SummaryEntry>().count())
+            }
+            Frame::Want { runs } => write!(f, "WANT {}", runs.iter().count()),
+            Frame::TablePull { cursor } => write!(f, "TABLE_PULL {cursor}"),
+            Frame::TableNext { cursor } => write!(f, "TABLE_NEXT {cursor}"),
+        }
+    }
+}
+
+impl fmt::Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} epoch {} inc {} at {}", self.name, self.run, self.epoch.0, self.incarnation.0, self.addr)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+    use core::net::Ipv6Addr;
+
+    use super::*;
+    use crate::id::NAME_MAX;
+
+    fn run(id: u64) -> RunId {
+        RunId::new(id).unwrap()
+    }
+
+    fn encoded(frame: &Frame<'_>) -> Vec<u8> {
+        let mut buf = Vec::new();
+        frame.write(&mut buf);
+        buf
+    }
+
+    fn decoded(bytes: &[u8]) -> Read<Vec<Frame<'_>>> {
+        Ok(Frames::parse(bytes)?.collect())
+    }
+
+    /// A frame from its kind and body.
+    fn raw(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut buf = alloc::vec![kind];
+        Writer(&mut buf).bytes(body);
+        buf
+    }
+
+    fn record(name: &str) -> Record<'_> {
+        Record {
+            name,
+            run: run(7),
+            epoch: Epoch(1),
+            incarnation: Incarnation(2),
+            addr: "10.0.0.1:99".parse().unwrap(),
+            protocol: 1,
+            app_version: 3,
+            version: Version(4),
+            age: 5,
+            state: Entries(&[]),
+        }
+    }
+
+    #[test]
+    fn a_hello_pays_for_every_answer() {
+        let far = SocketAddr::new(Ipv6Addr::from([0xff; 16]).into(), u16::MAX);
+        let cookie = encoded(&Frame::Cookie { cookie: [0xff; COOKIE_LEN], observed: far }).len();
+        for (name, number) in [("a", 0), (&*"n".repeat(NAME_MAX), u32::MAX)] {
+            let epoch = Epoch(u64::from(number) << 30);
+            let hello = encoded(&Frame::Hello { protocol: (number, number), app: (number, number), name, epoch }).len();
+            assert!(cookie <= hello);
+            for text in ["", &"x".repeat(1000), &"é".repeat(1000), &"字".repeat(1000)] {
+                assert!(encoded(&Frame::Refused { reason: number, text }).len() <= hello, "{text:.9} for {name:.9}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_cut_between_characters() {
+        for text in ["x", &"x".repeat(200), &"é".repeat(200), &"a字".repeat(200)] {
+            let bytes = encoded(&Frame::Refused { reason: 1, text });
+            let [Frame::Refused { text: read, .. }] = decoded(&bytes).unwrap()[..] else { panic!() };
+            assert!(text.starts_with(read) && read.len() + 3 >= REFUSED_TEXT_MAX.min(text.len()), "{read}");
+        }
+    }
+
+    #[test]
+    fn kinds_that_are_not_known_are_skipped() {
+        let (ping, nack) = (Frame::Ping { seq: 1, beat: 2, fingerprint: 3 }, Frame::Nack { seq: 4 });
+        for kind in [0, 6, 7, 12, 30, 99, 255] {
+            let packet = [encoded(&ping), raw(kind, b"of another age"), encoded(&nack)].concat();
+            assert_eq!(decoded(&packet), Ok(alloc::vec![ping, nack]), "kind {kind}");
+        }
+    }
+
+    /// An older node ends its frames sooner. What it does not say is zero.
+    #[test]
+    fn what_an_older_node_does_not_say_is_zero() {
+        let id = run(9).get().to_le_bytes();
+        let is = |kind, body: &[u8], frame| assert_eq!(decoded(&raw(kind, body)), Ok(alloc::vec![frame]));
+        is(PING, &[5], Frame::Ping { seq: 5, beat: 0, fingerprint: 0 });
+        is(ACK, &[5, 6], Frame::Ack { seq: 5, beat: 6, fingerprint: 0 });
+        is(NACK, &[], Frame::Nack { seq: 0 });
+        is(REFUSED, &[3], Frame::Refused { reason: 3, text: "" });
+        is(ALIVE, &id, Frame::Alive { run: run(9), incarnation: Incarnation(0) });
+        is(SUSPECT, &id, Frame::Suspect { run: run(9), incarnation: Incarnation(0), accusers: Runs(&[]) });
+        is(DEAD, &id, Frame::Dead { run: run(9), incarnation: Incarnation(0), age: 0 });
+        is(STATE_NEWS, &id, Frame::StateNews { run: run(9), version: Version(0) });
+        is(WANT, &[], Frame::Want { runs: Runs(&[]) });
+        is(TABLE_PULL, &[], Frame::TablePull { cursor: 0 });
+    }
+
+    /// A newer node says more at the end: of a body, of a record, of an entry.
+    #[test]
+    fn what_a_newer_node_adds_is_ignored() {
+        let mut state = Vec::new();
+        Entries::push(&mut state, &StateEntry { key: "role", version: Version(4), value: Some(b"db") });
+        let frame = Frame::Record(Record { state: Entries(&state), ..record("a") });
+        let bytes = encoded(&frame);
+        let mut body = Reader::new(&bytes[1..]);
+        let inner = Reader::new(body.bytes().unwrap()).bytes().unwrap();
+
+        let mut longer = Vec::new();
+        Writer(&mut longer).prefixed(|w| w.0.extend_from_slice(&[inner, b"new in the record"].concat()));
+        longer.extend_from_slice(b"new in the body");
+        assert_eq!(decoded(&raw(RECORD, &longer)), Ok(alloc::vec![frame]));
+
+        let mut entry = Vec::new();
+        let content = Reader::new(&state).bytes().unwrap();
+        Writer(&mut entry).bytes(&[content, b"new in the entry"].concat());
+        let known = StateEntry { key: "role", version: Version(4), value: Some(b"db") };
+        assert!(Entries(&entry).iter::<StateEntry<'_>>().eq([known]));
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_malformed() {
+        let id = run(9).get().to_le_bytes();
+        let (zero, accusers) = ([0u8; 8], [1u8; 8 * (ACCUSERS_MAX + 1)]);
+        let mut too_many = [&id[..], &[0], &[accusers.len() as u8]].concat();
+        too_many.extend_from_slice(&accusers);
+        let mut far = id.to_vec();
+        Writer(&mut far).varint(crate::id::COUNTER_MAX + 1);
+        let malformed: &[(&str, Vec<u8>)] = &[
+            ("a kind without a length", alloc::vec![PING]),
+            ("a length without its bytes", alloc::vec![PING, 5, 1]),
+            ("run zero", raw(ALIVE, &zero)),
+            ("half a run", raw(ALIVE, &id[..4])),
+            ("a counter that nobody reaches", raw(ALIVE, &far)),
+            ("more accusers than count", raw(SUSPECT, &too_many)),
+            ("nobody's name", encoded(&Frame::Record(record("")))),
+            ("a name with a line in it", encoded(&Frame::Record(record("a\nb")))),
+            ("a digest of no buckets", raw(DIGEST, &[1])),
+            ("a digest of three", raw(DIGEST, &[&[1, 12][..], &[0; 12]].concat())),
+            ("a digest of a bucket and a half", raw(DIGEST, &[&[1, 6][..], &[0; 6]].concat())),
+            ("a bucket beyond the last", raw(SUMMARY, &[2, 4])),
+            ("more buckets than there may be", raw(SUMMARY, &[BUCKET_BITS_MAX as u8 + 1, 0])),
+            ("an address of family 5", raw(PING_REQ, &[&[1][..], &id, &[5, 0, 0, 0, 0, 1, 1]].concat())),
+            ("port zero", raw(PING_REQ, &[&[1][..], &id, &[4, 10, 0, 0, 1, 0, 0]].concat())),
+        ];
+        for (what, bytes) in malformed {
+            assert_eq!(decoded(bytes), Err(Malformed), "{what}");
+        }
+    }
+
+    /// No frame of a malformed packet is ever acted on.
+    #[test]
+    fn a_packet_is_read_whole_or_not_at_all() {
+        let packet = [encoded(&Frame::Nack { seq: 1 }), raw(ALIVE, &[1, 2, 3])].concat();
+        assert!(Frames::parse(&packet).is_err());
+        assert_eq!(decoded(&[]), Ok(Vec::new()));
+    }
+}

@@ -1,0 +1,143 @@
+//! One or more frames of every kind, small and extreme.
+
+use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
+use bruit_core::wire::frame::{Entries, Frame, Record, Runs, StateEntry, SummaryEntry};
+
+/// What frames borrow.
+pub struct Stock {
+    pub runs: Vec<u8>,
+    pub state: Vec<u8>,
+    pub summary: Vec<u8>,
+    pub sums: Vec<u8>,
+    pub long_name: String,
+}
+
+pub fn run(id: u64) -> RunId {
+    RunId::new(id).unwrap()
+}
+
+impl Stock {
+    pub fn new() -> Stock {
+        let (mut runs, mut state, mut summary) = Default::default();
+        for id in [1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            Runs::push(&mut runs, run(id));
+            let entry = SummaryEntry { run: run(id), incarnation: Incarnation(id >> 2), version: Version(300) };
+            Entries::push(&mut summary, &entry);
+        }
+        let long = [7; 200];
+        for (key, version, value) in [("role", 1, Some(&b"db"[..])), ("gone", 300, None), ("long", 301, Some(&long))] {
+            Entries::push(&mut state, &StateEntry { key, version: Version(version), value });
+        }
+        let sums = [0u32, 1, 0xdead_beef, u32::MAX].iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        Stock { runs, state, summary, sums, long_name: "é".repeat(127) + "n" }
+    }
+
+    pub fn frames(&self) -> Vec<(&'static str, Frame<'_>)> {
+        let (v4, v6) = ("10.0.0.1:18946".parse().unwrap(), "[2001:db8::1]:65535".parse().unwrap());
+        let (id, most) = (run(0x0123_4567_89ab_cdef), COUNTER_MAX);
+        let small = Record {
+            name: "a",
+            run: id,
+            epoch: Epoch(1_700_000_000_000),
+            incarnation: Incarnation(0),
+            addr: v4,
+            protocol: 1,
+            app_version: 0,
+            version: Version(0),
+            age: 0,
+            state: Entries(&[]),
+        };
+        let large = Record {
+            name: &self.long_name,
+            run: run(u64::MAX),
+            epoch: Epoch(most),
+            incarnation: Incarnation(most),
+            addr: v6,
+            protocol: u32::MAX,
+            app_version: u32::MAX,
+            version: Version(most),
+            age: most,
+            state: Entries(&self.state),
+        };
+        let fingerprint = 0x1122_3344_5566_7788;
+        let (runs, entries) = (Runs(&self.runs), Entries(&self.state));
+        vec![
+            ("HELLO", Frame::Hello { protocol: (1, 1), app: (0, 0), name: "a", epoch: small.epoch }),
+            (
+                "HELLO longest",
+                Frame::Hello {
+                    protocol: (u32::MAX, u32::MAX),
+                    app: (u32::MAX, u32::MAX),
+                    name: &self.long_name,
+                    epoch: Epoch(most),
+                },
+            ),
+            ("COOKIE", Frame::Cookie { cookie: *b"0123456789abcdef", observed: v4 }),
+            ("COOKIE v6", Frame::Cookie { cookie: [255; 16], observed: v6 }),
+            ("REFUSED", Frame::Refused { reason: 3, text: "name in use: a" }),
+            ("JOIN", Frame::Join { cookie: *b"0123456789abcdef", record: small }),
+            ("WELCOME", Frame::Welcome { known_epoch: Epoch(9), live: 300, fingerprint, observed: v4 }),
+            ("PING", Frame::Ping { seq: 1, beat: 1_000, fingerprint }),
+            ("PING largest", Frame::Ping { seq: u64::MAX, beat: most, fingerprint: u64::MAX }),
+            ("ACK", Frame::Ack { seq: 300, beat: 1_000, fingerprint }),
+            ("PING_REQ", Frame::PingReq { seq: 2, target: id, addr: v4 }),
+            ("NACK", Frame::Nack { seq: 2 }),
+            ("RECORD", Frame::Record(small)),
+            ("RECORD largest", Frame::Record(large)),
+            ("ALIVE", Frame::Alive { run: id, incarnation: Incarnation(1) }),
+            ("SUSPECT", Frame::Suspect { run: id, incarnation: Incarnation(1), accusers: runs }),
+            ("SUSPECT by nobody", Frame::Suspect { run: id, incarnation: Incarnation(1), accusers: Runs(&[]) }),
+            ("DEAD", Frame::Dead { run: id, incarnation: Incarnation(1), age: 3 }),
+            ("LEFT", Frame::Left { run: id, incarnation: Incarnation(most), age: most }),
+            ("STATE", Frame::State { run: id, base: Version(1), to: Version(301), reset: false, entries }),
+            (
+                "STATE reset",
+                Frame::State { run: id, base: Version(0), to: Version(2), reset: true, entries: Entries(&[]) },
+            ),
+            ("STATE_NEWS", Frame::StateNews { run: id, version: Version(2) }),
+            ("STATE_PULL", Frame::StatePull { run: id, have: Version(1) }),
+            ("DIGEST", Frame::Digest { live: 4, sums: &self.sums }),
+            ("DIGEST of one bucket", Frame::Digest { live: 1, sums: &self.sums[..4] }),
+            ("SUMMARY", Frame::Summary { bits: 2, bucket: 3, entries: Entries(&self.summary) }),
+            ("WANT", Frame::Want { runs }),
+            ("TABLE_PULL", Frame::TablePull { cursor: 300 }),
+            ("TABLE_NEXT", Frame::TableNext { cursor: u32::MAX }),
+        ]
+    }
+}
+
+pub fn encoded(frame: &Frame<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame.write(&mut bytes);
+    bytes
+}
+
+/// Which kind of `KINDS`. A new kind does not compile until it is listed here, and so has samples.
+pub fn kind(frame: &Frame<'_>) -> usize {
+    match frame {
+        Frame::Hello { .. } => 0,
+        Frame::Cookie { .. } => 1,
+        Frame::Refused { .. } => 2,
+        Frame::Join { .. } => 3,
+        Frame::Welcome { .. } => 4,
+        Frame::Ping { .. } => 5,
+        Frame::Ack { .. } => 6,
+        Frame::PingReq { .. } => 7,
+        Frame::Nack { .. } => 8,
+        Frame::Record(_) => 9,
+        Frame::Alive { .. } => 10,
+        Frame::Suspect { .. } => 11,
+        Frame::Dead { .. } => 12,
+        Frame::Left { .. } => 13,
+        Frame::State { .. } => 14,
+        Frame::StateNews { .. } => 15,
+        Frame::StatePull { .. } => 16,
+        Frame::Digest { .. } => 17,
+        Frame::Summary { .. } => 18,
+        Frame::Want { .. } => 19,
+        Frame::TablePull { .. } => 20,
+        Frame::TableNext { .. } => 21,
+    }
+}
+
+pub const KINDS: usize = 22;

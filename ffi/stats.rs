@@ -1,0 +1,220 @@
+//! Counters: all at once as a struct, or one by name. Core's table is the only list; a test holds the struct to it.
+
+use std::ffi::{c_char, c_int};
+use std::sync::LazyLock;
+
+use bruit_core::runtime::Stats;
+
+use crate::convert::{Out, c_string, invalid, table, text};
+use crate::error::{guard, guard_ptr};
+use crate::node::{bruit_node, node_of};
+
+/// All counters of a node. They begin at 0 and never go down, unless their description says that they are a level.
+#[repr(C)]
+#[derive(Default)]
+pub struct bruit_stats {
+    /** To be set to sizeof(bruit_stats) by the caller; receives how much of the struct the library filled. */
+    pub size: u32,
+    /** 0. */
+    pub reserved: u32,
+    /** packets opened and handed to the engine */
+    pub packets_in: u64,
+    /** packets dropped whole because a frame in them was malformed */
+    pub malformed: u64,
+    /** frames dropped because their sender may not send them */
+    pub unexpected: u64,
+    /** packets from runs that are no members (yet, or any more) */
+    pub unknown_sender: u64,
+    /** answers to our pings */
+    pub acks: u64,
+    /** answers that came after their probe had ended */
+    pub acks_late: u64,
+    /** probes that were answered by stream only: datagrams are lost on that path */
+    pub acks_by_stream: u64,
+    /** relays that could not reach the target either */
+    pub nacks: u64,
+    /** probes that ended without any answer */
+    pub silent: u64,
+    /** suspicions begun, ours and others' */
+    pub suspicions: u64,
+    /** accusations against us that we refuted */
+    pub refutations: u64,
+    /** members declared dead, by us or others */
+    pub deaths: u64,
+    /** stale news about the dead or left that was answered with the accusation */
+    pub accused_back: u64,
+    /** joiners that we let in */
+    pub joins_accepted: u64,
+    /** joiners that we refused: version, or name in use */
+    pub joins_refused: u64,
+    /** JOIN frames with a wrong or expired cookie */
+    pub cookies_bad: u64,
+    /** anti-entropy exchanges begun */
+    pub exchanges: u64,
+    /** parts of the table sent to newcomers */
+    pub table_pulls: u64,
+    /** pulls of metadata answered */
+    pub state_pulls: u64,
+    /** rumors that are still being told */
+    pub rumors_waiting: u64,
+    /** gossip packets not sent because gossip_budget was spent */
+    pub gossip_over_budget: u64,
+    /** packets not sent because one turn wanted to send more than the outbox holds */
+    pub outbox_dropped: u64,
+    /** members not listed because max_members was reached */
+    pub members_full: u64,
+    /** members told of by a node long out of touch: called before they are listed */
+    pub probed_first: u64,
+    /** times that the driver was late by more than stall_threshold */
+    pub stalls: u64,
+    /** local health: 0 is healthy (Lifeguard) */
+    pub health: u64,
+    /** Datagrams handed to the kernel. */
+    pub datagrams_sent: u64,
+}
+
+/// One counter.
+#[repr(C)]
+pub struct bruit_stat_desc {
+    /** sizeof(bruit_stat_desc). An element of an array: this struct never grows. */
+    pub size: u32,
+    /** 0. */
+    pub reserved: u32,
+    /** Its name, for bruit_node_stat(). */
+    pub name: *const c_char,
+    /** What it counts. */
+    pub doc: *const c_char,
+}
+
+/// Reads all counters.
+///
+/// \param out its `size` has to be set; fields beyond what the library knows are left alone.
+/// \return BRUIT_OK; BRUIT_E_INVALID: `size` is too small for anything.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bruit_node_stats(node: *const bruit_node, out: *mut bruit_stats) -> c_int {
+    guard(|| {
+        let node = node_of(node)?;
+        if out.is_null() {
+            return Err(invalid("out is NULL"));
+        }
+        // SAFETY: not NULL, and the caller set the size.
+        let size = unsafe { (&raw const (*out).size).read() } as usize;
+        if size < size_of::<u64>() {
+            return Err(invalid(format!("out->size is {size}: expected sizeof(bruit_stats)")));
+        }
+        let stats = node.stats()?;
+        // The caller's struct may be that of an older or a later version.
+        let fields = FIELDS.len().min(size / size_of::<u64>() - 1);
+        let header = [(1 + fields) as u32 * size_of::<u64>() as u32, 0];
+        // SAFETY: the caller's struct has `size` bytes: eight, then 64-bit fields in the order of FIELDS.
+        unsafe {
+            out.cast::<[u32; 2]>().write(header);
+            for (n, name) in FIELDS[..fields].iter().enumerate() {
+                out.cast::<u64>().add(1 + n).write(stats.get(name).unwrap_or(0));
+            }
+        }
+        Ok(0)
+    })
+}
+
+/// All counters that bruit_node_stat() knows. The table is never freed.
+///
+/// \param count receives the number of elements; required.
+/// \return the table, or NULL where `count` is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bruit_stat_descs(count: *mut usize) -> *const bruit_stat_desc {
+    // SAFETY: NULL or valid, as the caller promises.
+    guard_ptr(|| unsafe { table(&DESCS.0, count) })
+}
+
+/// Reads one counter by its name.
+///
+/// \param value receives the count; required.
+/// \return BRUIT_OK; BRUIT_E_NOT_FOUND: no such counter.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bruit_node_stat(node: *const bruit_node, name: *const c_char, value: *mut u64) -> c_int {
+    guard(|| {
+        let node = node_of(node)?;
+        // SAFETY: NULL or a text, NULL or valid, as the caller promises.
+        let (name, value) = unsafe { (text("name", name)?, Out::new("value", value)?) };
+        value.put(node.stat(name)?);
+        Ok(0)
+    })
+}
+
+/// The fields of `bruit_stats` after its first eight bytes, in order.
+const FIELDS: &[&str] = &[
+    "packets_in",
+    "malformed",
+    "unexpected",
+    "unknown_sender",
+    "acks",
+    "acks_late",
+    "acks_by_stream",
+    "nacks",
+    "silent",
+    "suspicions",
+    "refutations",
+    "deaths",
+    "accused_back",
+    "joins_accepted",
+    "joins_refused",
+    "cookies_bad",
+    "exchanges",
+    "table_pulls",
+    "state_pulls",
+    "rumors_waiting",
+    "gossip_over_budget",
+    "outbox_dropped",
+    "members_full",
+    "probed_first",
+    "stalls",
+    "health",
+    "datagrams_sent",
+];
+
+const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));
+
+struct Descs(Vec<bruit_stat_desc>);
+
+// SAFETY: the pointers lead to text that is never changed or freed.
+unsafe impl Send for Descs {}
+// SAFETY: as above.
+unsafe impl Sync for Descs {}
+
+static DESCS: LazyLock<Descs> = LazyLock::new(|| {
+    let keep = |text: &str| c_string(text).into_raw().cast_const();
+    let size = size_of::<bruit_stat_desc>() as u32;
+    let desc = |name, doc| bruit_stat_desc { size, reserved: 0, name: keep(name), doc: keep(doc) };
+    Descs(Stats::all().iter().map(|stat| desc(stat.name, stat.doc)).collect())
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Core's table grows anywhere in it, the struct at its end only.
+    #[test]
+    fn the_struct_has_every_counter() {
+        let known: Vec<&str> = Stats::all().iter().map(|stat| stat.name).collect();
+        for name in FIELDS {
+            assert!(known.contains(name), "core no longer counts {name}: keep the field, and it will be 0");
+        }
+        let missing = known.iter().filter(|name| !FIELDS.contains(name));
+        let missing: Vec<_> = missing.collect();
+        assert!(missing.is_empty(), "append these to FIELDS and to bruit_stats: {missing:?}");
+    }
+
+    /// The struct's declaration, which cbindgen has to see as it is, against FIELDS and core's descriptions.
+    #[test]
+    fn the_declaration_is_in_the_order_of_fields() {
+        let mut expected = String::from("    /** 0. */\n    pub reserved: u32,\n");
+        for name in FIELDS {
+            let stat = Stats::all().iter().find(|stat| stat.name == *name);
+            let doc = stat.map_or("No longer counted.", |stat| stat.doc);
+            expected += &format!("    /** {doc} */\n    pub {name}: u64,\n");
+        }
+        let declared = format!("{expected}}}\n");
+        assert!(include_str!("stats.rs").contains(&declared), "bruit_stats should end with\n{declared}");
+    }
+}

@@ -1,0 +1,1008 @@
+/**
+ * bruit: a member of a gossip cluster inside your program. Who is there, who is gone, what do they say about themselves?
+ *
+ *     bruit_config *config;
+ *     bruit_node *node;
+ *     bruit_config_new(&config);
+ *     bruit_config_set(config, "name", "a");
+ *     bruit_config_set(config, "bind", "127.0.0.1:0");
+ *     bruit_config_add_seed(config, "127.0.0.1:18946");
+ *     if (bruit_node_new(config, &node) < 0 || bruit_node_start(node) < 0)
+ *         fprintf(stderr, "%s\n", bruit_last_error());
+ *
+ * Errors. A call that can fail returns an int: below 0 it is one of BRUIT_E_*, and bruit_last_error() says more; 0 or a
+ * count is success. Besides the codes that a function's comment names, each can return BRUIT_E_INVALID (a required
+ * pointer is NULL, a text is not UTF-8, a number is out of range, a flag is unknown); where it takes a handle,
+ * BRUIT_E_HANDLE; where it takes a node, BRUIT_E_FORKED and BRUIT_E_FAILED; and, should bruit have a bug, BRUIT_E_PANIC.
+ * On failure nothing is written to the caller's memory, but for the needed size on BRUIT_E_BUFFER.
+ *
+ * Time. `timeout_ms` is 0 for "begin and return at once; an event tells of the end", -1 (BRUIT_FOREVER) for ever. After
+ * BRUIT_E_TIMEOUT the work may go on.
+ *
+ * Data. Texts are NUL-terminated UTF-8, data is a pointer and a length. All that a call is given is copied before it
+ * returns. What a call hands out belongs to the object that it came from, unless a function for freeing it is named.
+ *
+ * Structs begin with `size` and grow at their end. A field is there if `size` reaches beyond it.
+ *
+ * Threads. Every function may be called from any thread, none from a signal handler. Callbacks come one at a time for
+ * each node. Option "dispatch" = "thread" (the default): on a thread of bruit's. "manual": in your bruit_node_dispatch(),
+ * when bruit_node_event_fd() is readable. docs/THREADING.md has the details.
+ */
+
+#ifndef BRUIT_H
+#define BRUIT_H
+
+/* Generated from ffi/ by cbindgen: `BRUIT_UPDATE=1 cargo test --test header` writes it anew. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+/** The version that this header belongs to; bruit_version() tells that of the library. */
+#define BRUIT_VERSION_MAJOR 0
+#define BRUIT_VERSION_MINOR 1
+#define BRUIT_VERSION_PATCH 0
+#define BRUIT_VERSION "0.1.0"
+/** For comparisons: `#if BRUIT_VERSION_NUM >= 0x000200` is "0.2.0 or later". */
+#define BRUIT_VERSION_NUM ((BRUIT_VERSION_MAJOR << 16) | (BRUIT_VERSION_MINOR << 8) | BRUIT_VERSION_PATCH)
+
+/** Counts incompatible changes of this interface; part of the SONAME. While it is 0, a minor version may break it. */
+#define BRUIT_ABI_VERSION 0
+
+/** Success. */
+#define BRUIT_OK 0
+
+/** An argument is NULL, out of range or malformed. */
+#define BRUIT_E_INVALID (-1)
+
+/** The handle is NULL, none of ours, or was freed. */
+#define BRUIT_E_HANDLE (-2)
+
+/** Not possible in this state. */
+#define BRUIT_E_STATE (-3)
+
+/** Called in a callback of the same node, where it would wait for itself. */
+#define BRUIT_E_DEADLOCK (-4)
+
+/** The node was started by another process: a forked child cannot use it. */
+#define BRUIT_E_FORKED (-5)
+
+/** Not finished in time. The work may go on, or have happened; each function says which. */
+#define BRUIT_E_TIMEOUT (-6)
+
+/** The buffer is too small; the needed size was written. */
+#define BRUIT_E_BUFFER (-7)
+
+/** Larger than the limit. */
+#define BRUIT_E_TOO_BIG (-8)
+
+/** No such thing. */
+#define BRUIT_E_NOT_FOUND (-9)
+
+/** Not an address, or it does not resolve. */
+#define BRUIT_E_ADDRESS (-10)
+
+/** The operating system refused; bruit_last_errno() has its number. */
+#define BRUIT_E_IO (-11)
+
+/** A key is missing or wrong. */
+#define BRUIT_E_AUTH (-12)
+
+/** No room, or another thread is at it; try again. */
+#define BRUIT_E_BUSY (-13)
+
+/** The cluster refused this node. */
+#define BRUIT_E_REFUSED (-14)
+
+/** Too few members can be reached. */
+#define BRUIT_E_NO_QUORUM (-15)
+
+/** Stored data is damaged. */
+#define BRUIT_E_CORRUPT (-16)
+
+/** The node has failed and must be freed. */
+#define BRUIT_E_FAILED (-17)
+
+/** A bug in bruit; the node is unusable. The process is not harmed. */
+#define BRUIT_E_PANIC (-18)
+
+/** Nobody listens to that topic there. */
+#define BRUIT_E_NO_HANDLER (-19)
+
+/** The member is dead or has left. */
+#define BRUIT_E_UNREACHABLE (-20)
+
+/** Canceled by the caller. */
+#define BRUIT_E_CANCELED (-21)
+
+/** The other side's handler failed. */
+#define BRUIT_E_REMOTE (-22)
+
+/** The other side's handler did not reply. */
+#define BRUIT_E_NO_REPLY (-23)
+
+/** A configured limit is reached. */
+#define BRUIT_E_LIMIT (-24)
+
+/** bruit_option_desc.kind: any text. */
+#define BRUIT_OPTION_TEXT 1
+
+/** "true" or "false". */
+#define BRUIT_OPTION_BOOL 2
+
+/** A whole number. */
+#define BRUIT_OPTION_COUNT 3
+
+/** A number of bytes: "65536", "64KiB", "1MiB". */
+#define BRUIT_OPTION_SIZE 4
+
+/** A time with its unit: "200ms", "1.5s", "2m", "1h". */
+#define BRUIT_OPTION_DURATION 5
+
+/** A decimal number: "1.5". */
+#define BRUIT_OPTION_RATIO 6
+
+/** One of a few words; see `choices`. */
+#define BRUIT_OPTION_CHOICE 7
+
+/** A bit of bruit_option_desc.flags: bruit_node_set() can change it while the node runs. */
+#define BRUIT_OPTION_LIVE 1
+
+/** Log levels, as syslog numbers them: something failed. */
+#define BRUIT_LEVEL_ERROR 3
+
+/** Something is wrong, and may need attention. */
+#define BRUIT_LEVEL_WARNING 4
+
+/** Normal but rare. */
+#define BRUIT_LEVEL_NOTICE 5
+
+/** Normal. */
+#define BRUIT_LEVEL_INFO 6
+
+/** For finding faults. */
+#define BRUIT_LEVEL_DEBUG 7
+
+/** Every frame. */
+#define BRUIT_LEVEL_TRACE 8
+
+/** Bytes of a cluster key. */
+#define BRUIT_KEY_LEN 32
+
+/** bruit_node_state(): made, not started. */
+#define BRUIT_NODE_NEW 0
+
+/** Started. */
+#define BRUIT_NODE_RUNNING 1
+
+/** Telling the others that it leaves. */
+#define BRUIT_NODE_LEAVING 2
+
+/** Has left, and is silent. */
+#define BRUIT_NODE_LEFT 3
+
+/** Stopped for good. */
+#define BRUIT_NODE_STOPPED 4
+
+/** Failed by a fault of bruit's own; free it. */
+#define BRUIT_NODE_FAILED 5
+
+/** timeout_ms of calls that wait: for ever. */
+#define BRUIT_FOREVER (-1)
+
+/** A name that was not listed is alive. */
+#define BRUIT_EVENT_JOIN 1
+
+/** Metadata or the address changed; `changed` says which. */
+#define BRUIT_EVENT_UPDATE 2
+
+/** A member does not answer; others are asked about it. */
+#define BRUIT_EVENT_SUSPECT 4
+
+/**
+ * A member refuted a suspicion, or is back: from death, or as a new run with a higher epoch (then `changed` has
+ * BRUIT_CHANGED_EPOCH).
+ */
+#define BRUIT_EVENT_ALIVE 8
+
+/** A suspicion ran out. */
+#define BRUIT_EVENT_DEAD 16
+
+/** A member left gracefully. */
+#define BRUIT_EVENT_LEFT 32
+
+/** A member has been dead or left for so long that it is listed no more (options "forget_dead", "forget_left"). */
+#define BRUIT_EVENT_FORGOTTEN 64
+
+/** Another run with a higher epoch holds this node's name; this node has stopped announcing itself. */
+#define BRUIT_EVENT_CONFLICT 128
+
+/**
+ * The first view is complete: a seed's table is applied, or every seed failed once, and three gossip intervals
+ * brought nobody new.
+ */
+#define BRUIT_EVENT_SETTLED 256
+
+/** A join ended; `count` contacts answered. */
+#define BRUIT_EVENT_JOINED 512
+
+/** Peers know that this node left, or the time for telling them is over (then `status` is BRUIT_E_TIMEOUT). */
+#define BRUIT_EVENT_LEAVE_DONE 1024
+
+/** The inbox was full; `count` items were dropped. */
+#define BRUIT_EVENT_OVERFLOW 2048
+
+/** Something is wrong around this node; `text` says what. */
+#define BRUIT_EVENT_WARNING 4096
+
+/** The node has failed; every call answers BRUIT_E_FAILED, `text` says why. */
+#define BRUIT_EVENT_FATAL 8192
+
+/** A mask for every kind, those of later versions included: ignore a kind that you do not know. */
+#define BRUIT_EVENT_ALL 4294967295
+
+/** Bits of bruit_event.changed: the member's state differs from `before`. */
+#define BRUIT_CHANGED_STATE 1
+
+/** Its metadata differs. */
+#define BRUIT_CHANGED_META 2
+
+/** Its address differs. */
+#define BRUIT_CHANGED_ADDRESS 4
+
+/** It is another run of the same name. */
+#define BRUIT_CHANGED_EPOCH 8
+
+/** It refuted something. */
+#define BRUIT_CHANGED_INCARNATION 16
+
+/** bruit_member.state: it answers. */
+#define BRUIT_MEMBER_ALIVE 1
+
+/** It did not answer a probe, and may yet refute the suspicion. */
+#define BRUIT_MEMBER_SUSPECT 2
+
+/** The suspicion ran out. */
+#define BRUIT_MEMBER_DEAD 3
+
+/** It said good-bye. */
+#define BRUIT_MEMBER_LEFT 4
+
+/** A bit of bruit_member.flags: this is the node itself. */
+#define BRUIT_MEMBER_LOCAL 1
+
+/** Longest node name, in bytes, without the NUL. */
+#define BRUIT_NAME_MAX 255
+
+/**
+ * How a node shall be. Copied by bruit_node_new(), so it can be changed and used again, and freed at any time.
+ *
+ * A token, not an address: NULL, a freed one and garbage are BRUIT_E_HANDLE. May be used by several threads.
+ */
+typedef struct bruit_config bruit_config;
+
+/** What bruit keeps behind a bruit_member. */
+typedef struct bruit_member_data bruit_member_data;
+
+/**
+ * All members at one moment: immutable, sorted by name, shared between snapshots of one view.
+ *
+ * Take one with bruit_node_members(), free it with bruit_members_free(). It may be used by several threads at
+ * once and may outlive its node.
+ */
+typedef struct bruit_members bruit_members;
+
+/**
+ * One member of one cluster. Every function is thread-safe.
+ *
+ * A token, not an address: NULL, a freed one and garbage are BRUIT_E_HANDLE. In a child process that was
+ * forked after bruit_node_start(), every call is BRUIT_E_FORKED.
+ */
+typedef struct bruit_node bruit_node;
+
+/**
+ * Threads that nodes can share: many nodes in one process then need two threads instead of two each. See
+ * bruit_config_set_runtime().
+ *
+ * A token, not an address: NULL, a freed one and garbage are BRUIT_E_HANDLE. May be used by several threads.
+ */
+typedef struct bruit_runtime bruit_runtime;
+
+/** One error code, for programs and language bindings that want to list them. */
+typedef struct bruit_err_desc {
+    /** sizeof(bruit_err_desc). An element of an array: this struct never grows. */
+    uint32_t size;
+    /** BRUIT_OK or BRUIT_E_*. */
+    int32_t code;
+    /** "E_TIMEOUT" */
+    const char *name;
+    /** What bruit_strerror() says. */
+    const char *text;
+} bruit_err_desc;
+
+/** An option. The pointers are never NULL; a text is "" where it does not apply. */
+typedef struct bruit_option_desc {
+    /** sizeof(bruit_option_desc). An element of an array: this struct never grows. */
+    uint32_t size;
+    /** One of BRUIT_OPTION_TEXT, … */
+    uint32_t kind;
+    /** Bits: BRUIT_OPTION_LIVE. */
+    uint32_t flags;
+    /** 0. */
+    uint32_t reserved;
+    /** Its name for bruit_config_set(). */
+    const char *key;
+    /** Unit of its numbers. */
+    const char *unit;
+    /** Default in profile "lan", which is the default profile. */
+    const char *lan;
+    /** Default in profile "wan". */
+    const char *wan;
+    /** Default in profile "local". */
+    const char *local;
+    /** Smallest and largest value. */
+    const char *bounds;
+    /** The words that are allowed, separated by blanks (BRUIT_OPTION_CHOICE). */
+    const char *choices;
+    /** Where the default comes from. */
+    const char *source;
+    /** What it does. */
+    const char *doc;
+    /** Its chapter in the documentation. */
+    const char *group;
+} bruit_option_desc;
+
+/**
+ * Hears the log. `target` is the part of bruit that speaks; the texts are valid during the call only.
+ *
+ * Called one message at a time for each node, on a dispatcher thread of bruit's, in bruit_node_dispatch(), or
+ * in a call on the thread that made it; never where the protocol would have to wait for it. The same calls are
+ * allowed as in a bruit_event_fn. What comes faster than it is heard is dropped, and counted.
+ */
+typedef void (*bruit_log_fn)(int level, const char *target, const char *text, void *user);
+
+/**
+ * Frees the user data of a callback: called exactly once, after the last call of the callback has returned and when
+ * none can follow, on any thread. Not called where the registration failed: then the data is still yours.
+ */
+typedef void (*bruit_free_fn)(void *user);
+
+/** A key and its value. */
+typedef struct bruit_kv {
+    /** sizeof(bruit_kv), the same in all elements of an array; 0 means the three fields below. */
+    uint32_t size;
+    /** A text without control characters and '='. */
+    const char *key;
+    /** Any bytes; NULL deletes the key. */
+    const void *value;
+    /** Bytes of `value`. */
+    size_t len;
+} bruit_kv;
+
+/** One member as it was when the snapshot or event was made. Owned by that snapshot or event, and gone with it. */
+typedef struct bruit_member {
+    /** How much of this struct the library filled. */
+    uint32_t size;
+    /** BRUIT_MEMBER_ALIVE, _SUSPECT, _DEAD or _LEFT. */
+    uint32_t state;
+    /** Bits: BRUIT_MEMBER_LOCAL. */
+    uint32_t flags;
+    /** UDP and TCP port. */
+    uint32_t port;
+    /** Unique in the cluster; 1 to BRUIT_NAME_MAX bytes of UTF-8. */
+    const char *name;
+    /** IP and port: "10.0.0.7:18946", "[fd00::7]:18946". */
+    const char *address;
+    /** The IP alone: "10.0.0.7", "fd00::7". */
+    const char *ip;
+    /** Tells the runs of one name apart; a later run has a higher one. */
+    uint64_t epoch;
+    /** How often, in this run, it refuted a suspicion. */
+    uint64_t incarnation;
+    /** For how long it has been in `state`, by this node's clock. */
+    uint64_t state_age_ms;
+    /** Round-trip time of probes, smoothed; 0 where unknown, as in events. */
+    uint64_t rtt_us;
+    /** Version of bruit's protocol that it speaks. */
+    uint32_t protocol;
+    /** Its option "app_version". */
+    uint32_t app_version;
+    /** For bruit_member_meta() and its like. */
+    const bruit_member_data *data;
+} bruit_member;
+
+/**
+ * Something that happened. Fields that do not apply are 0 or NULL.
+ *
+ * Events about one member come in order. They are about other members only, except BRUIT_EVENT_CONFLICT,
+ * _LEAVE_DONE and _FATAL. Membership events are never lost: when the application is behind, those about one
+ * member are merged, `changed` and `before` then span all of them.
+ */
+typedef struct bruit_event {
+    /** How much of this struct the library filled. */
+    uint32_t size;
+    /** One of BRUIT_EVENT_*. */
+    uint32_t kind;
+    /** Bits BRUIT_CHANGED_*: in what `member` differs from `before`. */
+    uint32_t changed;
+    /** Bits; none are defined yet. */
+    uint32_t flags;
+    /** The version of the view with this event in it, to compare with bruit_members_view(). */
+    uint64_t view;
+    /** The member as it is now. */
+    const bruit_member *member;
+    /** The member as it was; NULL for BRUIT_EVENT_JOIN. */
+    const bruit_member *before;
+    /** Which call this completes (JOINED, LEAVE_DONE). */
+    uint64_t id;
+    /** How many (JOINED, OVERFLOW). */
+    uint64_t count;
+    /** BRUIT_OK or an error code. */
+    int32_t status;
+    /** For people. */
+    const char *text;
+} bruit_event;
+
+/**
+ * Hears events. `event` and all that it leads to is valid during the call only.
+ *
+ * Calls are serial: never two at once for one node. In dispatch mode "thread" they come on the runtime's
+ * dispatcher thread, in mode "manual" on the thread that calls bruit_node_dispatch(). No lock of bruit is
+ * held. Everything may be called but bruit_node_free(), bruit_node_dispatch(), bruit_node_wait(), and
+ * bruit_node_stop() with a timeout, on the same node: BRUIT_E_DEADLOCK. A C++ exception or longjmp must not
+ * leave the callback.
+ */
+typedef void (*bruit_event_fn)(const bruit_event *event, void *user);
+
+/** All counters of a node. They begin at 0 and never go down, unless their description says that they are a level. */
+typedef struct bruit_stats {
+    /** To be set to sizeof(bruit_stats) by the caller; receives how much of the struct the library filled. */
+    uint32_t size;
+    /** 0. */
+    uint32_t reserved;
+    /** packets opened and handed to the engine */
+    uint64_t packets_in;
+    /** packets dropped whole because a frame in them was malformed */
+    uint64_t malformed;
+    /** frames dropped because their sender may not send them */
+    uint64_t unexpected;
+    /** packets from runs that are no members (yet, or any more) */
+    uint64_t unknown_sender;
+    /** answers to our pings */
+    uint64_t acks;
+    /** answers that came after their probe had ended */
+    uint64_t acks_late;
+    /** probes that were answered by stream only: datagrams are lost on that path */
+    uint64_t acks_by_stream;
+    /** relays that could not reach the target either */
+    uint64_t nacks;
+    /** probes that ended without any answer */
+    uint64_t silent;
+    /** suspicions begun, ours and others' */
+    uint64_t suspicions;
+    /** accusations against us that we refuted */
+    uint64_t refutations;
+    /** members declared dead, by us or others */
+    uint64_t deaths;
+    /** stale news about the dead or left that was answered with the accusation */
+    uint64_t accused_back;
+    /** joiners that we let in */
+    uint64_t joins_accepted;
+    /** joiners that we refused: version, or name in use */
+    uint64_t joins_refused;
+    /** JOIN frames with a wrong or expired cookie */
+    uint64_t cookies_bad;
+    /** anti-entropy exchanges begun */
+    uint64_t exchanges;
+    /** parts of the table sent to newcomers */
+    uint64_t table_pulls;
+    /** pulls of metadata answered */
+    uint64_t state_pulls;
+    /** rumors that are still being told */
+    uint64_t rumors_waiting;
+    /** gossip packets not sent because gossip_budget was spent */
+    uint64_t gossip_over_budget;
+    /** packets not sent because one turn wanted to send more than the outbox holds */
+    uint64_t outbox_dropped;
+    /** members not listed because max_members was reached */
+    uint64_t members_full;
+    /** members told of by a node long out of touch: called before they are listed */
+    uint64_t probed_first;
+    /** times that the driver was late by more than stall_threshold */
+    uint64_t stalls;
+    /** local health: 0 is healthy (Lifeguard) */
+    uint64_t health;
+    /** Datagrams handed to the kernel. */
+    uint64_t datagrams_sent;
+} bruit_stats;
+
+/** One counter. */
+typedef struct bruit_stat_desc {
+    /** sizeof(bruit_stat_desc). An element of an array: this struct never grows. */
+    uint32_t size;
+    /** 0. */
+    uint32_t reserved;
+    /** Its name, for bruit_node_stat(). */
+    const char *name;
+    /** What it counts. */
+    const char *doc;
+} bruit_stat_desc;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/** The version of the library that is loaded: "0.1.0". Never NULL, never freed. BRUIT_VERSION is that of the header. */
+const char *bruit_version(void);
+
+/**
+ * The ABI version of the library that is loaded; differs from BRUIT_ABI_VERSION where the program was built
+ * for another one.
+ */
+uint32_t bruit_abi_version(void);
+
+/** The meaning of an error code, in English. Never NULL, never freed; "unknown error code" for other numbers. */
+const char *bruit_strerror(int code);
+
+/** The name of an error code: "E_TIMEOUT", "OK". Never NULL, never freed; "E_UNKNOWN" for other numbers. */
+const char *bruit_err_name(int code);
+
+/**
+ * All error codes, BRUIT_OK first. The table is never freed.
+ *
+ * \param count receives the number of elements; required.
+ * \return the table, or NULL where `count` is NULL.
+ */
+const bruit_err_desc *bruit_err_descs(size_t *count);
+
+/**
+ * What went wrong in the last call that failed on this thread, with the detail that the code alone does not tell:
+ * what was given and what was expected.
+ *
+ * \return never NULL; "" where nothing has failed. Valid until the next failing call on this thread; calls that
+ * succeed leave it alone.
+ */
+const char *bruit_last_error(void);
+
+/**
+ * The operating system's number (`errno`) behind the last call that failed on this thread, or 0: EADDRINUSE or
+ * EACCES?
+ */
+int bruit_last_errno(void);
+
+/**
+ * Makes a configuration with the defaults of profile "lan". See docs/CONFIGURATION.md, or
+ * bruit_option_descs(), for the options.
+ *
+ * \param out receives the configuration, to be freed with bruit_config_free().
+ * \return BRUIT_OK.
+ */
+int bruit_config_new(bruit_config **out);
+
+/**
+ * Frees a configuration. Nodes that were made from it are not affected.
+ *
+ * \return BRUIT_OK; BRUIT_E_HANDLE.
+ */
+int bruit_config_free(bruit_config *config);
+
+/**
+ * Copies a configuration: the log callback is shared and freed with the last of them, descriptors are shared, too.
+ *
+ * \param out receives the copy, to be freed with bruit_config_free().
+ * \return BRUIT_OK; BRUIT_E_HANDLE.
+ */
+int bruit_config_dup(const bruit_config *config, bruit_config **out);
+
+/**
+ * Sets one option: bruit_config_set(config, "probe_interval", "200ms"). On failure nothing is changed.
+ *
+ * \param key see bruit_option_descs().
+ * \param value with its unit: "200ms", "1.5s", "64KiB", "true".
+ * \return BRUIT_OK; BRUIT_E_NOT_FOUND: no such option; BRUIT_E_INVALID: bruit_last_error() says what is expected.
+ */
+int bruit_config_set(bruit_config *config, const char *key, const char *value);
+
+/**
+ * Sets options from a file with lines `key = value`; `#` begins a comment. On failure nothing is changed.
+ *
+ * \return BRUIT_OK; BRUIT_E_IO: it cannot be read; BRUIT_E_TOO_BIG: it is larger than 1 MiB;
+ *         BRUIT_E_NOT_FOUND, BRUIT_E_INVALID as for bruit_config_set(), bruit_last_error() names the line.
+ */
+int bruit_config_load(bruit_config *config, const char *path);
+
+/**
+ * Reads an option back.
+ *
+ * \param buf receives the value, NUL-terminated. May be NULL where `cap` is 0, to ask for the size.
+ * \param len receives the length without the NUL; on BRUIT_E_BUFFER the size that `buf` needs. May be NULL.
+ * \return BRUIT_OK; BRUIT_E_NOT_FOUND: no such option; BRUIT_E_BUFFER.
+ */
+int bruit_config_get(const bruit_config *config, const char *key, char *buf, size_t cap, size_t *len);
+
+/**
+ * All options. The table is never freed.
+ *
+ * \param count receives the number of elements; required.
+ * \return the table, or NULL where `count` is NULL.
+ */
+const bruit_option_desc *bruit_option_descs(size_t *count);
+
+/**
+ * Adds a member to contact at the start, and again whenever this node is alone.
+ *
+ * \param address "host:port", "10.0.0.7:18946", "[fd00::7]:18946", or without the port for the usual one. A
+ *         name stands for all of its addresses and is resolved anew at each attempt.
+ * \return BRUIT_OK; BRUIT_E_ADDRESS.
+ */
+int bruit_config_add_seed(bruit_config *config, const char *address);
+
+/**
+ * Adds a cluster key. The first one seals what this node sends, all of them open what it receives. Without a
+ * key nothing is encrypted, and only loopback addresses are allowed unless the option "insecure_plaintext" is
+ * true.
+ *
+ * \param key BRUIT_KEY_LEN bytes of good randomness.
+ * \return BRUIT_OK; BRUIT_E_INVALID for another length.
+ */
+int bruit_config_add_key(bruit_config *config, const void *key, size_t len);
+
+/**
+ * Sets a key of the metadata that the node starts with.
+ *
+ * \param key a text without control characters.
+ * \param value any bytes, copied; NULL deletes the key.
+ * \return BRUIT_OK; BRUIT_E_TOO_BIG: all keys and values together are larger than the option "meta_max".
+ */
+int bruit_config_set_meta(bruit_config *config, const char *key, const void *value, size_t len);
+
+/**
+ * Uses sockets that are bound already, instead of binding the option "bind": for socket activation, dropped
+ * privileges, hot restarts. The descriptors are duplicated; yours stay yours, to be closed when you like.
+ *
+ * \param udp_fd a bound UDP socket, or -1 for none.
+ * \param tcp_fd a listening TCP socket on the same port, or -1 for none.
+ * \return BRUIT_OK; BRUIT_E_INVALID: not a socket of that kind.
+ */
+int bruit_config_adopt_sockets(bruit_config *config, int udp_fd, int tcp_fd);
+
+/**
+ * Makes nodes of this configuration share the threads of a runtime. Without one, each node has its own.
+ *
+ * \param runtime kept alive by the configuration and its nodes; bruit_runtime_free() may be called at any time.
+ * \return BRUIT_OK; BRUIT_E_HANDLE.
+ */
+int bruit_config_set_runtime(bruit_config *config, bruit_runtime *runtime);
+
+/**
+ * Hears the log of nodes of this configuration. Without it they are silent: bruit never writes to stdout or
+ * stderr.
+ *
+ * \param max_level the most detailed level wanted, BRUIT_LEVEL_*: 0 to 8.
+ * \param callback may be NULL: then the log is silent again. Replaces the one that was set before.
+ * \param user handed to the callback; may be NULL.
+ * \param free_fn frees `user` once this configuration, its copies and all of its nodes are gone or have
+ *         another; may be NULL.
+ * \return BRUIT_OK; BRUIT_E_INVALID: the level is out of range.
+ */
+int bruit_config_on_log(bruit_config *config,
+                        int max_level,
+                        bruit_log_fn callback,
+                        void *user,
+                        bruit_free_fn free_fn);
+
+/**
+ * Makes a runtime. Its threads start with its first node.
+ *
+ * \param out receives the runtime, to be freed with bruit_runtime_free().
+ * \return BRUIT_OK; BRUIT_E_IO.
+ */
+int bruit_runtime_new(bruit_runtime **out);
+
+/**
+ * Gives a runtime up. Its threads end when its nodes, and the configurations that name it, are gone as well;
+ * this does not wait for them.
+ *
+ * \return BRUIT_OK; BRUIT_E_HANDLE.
+ */
+int bruit_runtime_free(bruit_runtime *runtime);
+
+/**
+ * Makes a node. Binds nothing and starts no thread, so it survives daemon(), fork(), chroot() and setuid().
+ *
+ * \param config is copied.
+ * \param out receives the node, to be given back with bruit_node_free() or bruit_node_release().
+ * \return BRUIT_OK; BRUIT_E_INVALID, BRUIT_E_ADDRESS, BRUIT_E_TOO_BIG: options that do not fit together,
+ *         bruit_last_error() names them; BRUIT_E_AUTH: an address that others can reach, and no key.
+ */
+int bruit_node_new(const bruit_config *config, bruit_node **out);
+
+/**
+ * Binds, starts the threads, and begins to join the seeds, which it never stops trying. On failure the node is
+ * still BRUIT_NODE_NEW, and can be started again.
+ *
+ * \return BRUIT_OK; BRUIT_E_IO: bruit_last_errno() says whether it is EADDRINUSE or EACCES; BRUIT_E_ADDRESS:
+ *         "bind" or "advertise" does not resolve; BRUIT_E_STATE: it was started before.
+ */
+int bruit_node_start(bruit_node *node);
+
+/**
+ * Asks members of a cluster to let this node in, besides the seeds of the configuration.
+ *
+ * \param addresses "host:port", or "host" with the usual port.
+ * \param timeout_ms 0 = begin and return 0 at once, BRUIT_EVENT_JOINED follows; -1 = for ever, which is at
+ *         most the option "join_timeout".
+ * \return how many answered (at least 1, when it waited); BRUIT_E_ADDRESS: malformed; BRUIT_E_TIMEOUT: none
+ *         has answered yet, the attempt goes on until "join_timeout" and ends with BRUIT_EVENT_JOINED;
+ *         BRUIT_E_REFUSED: all that answered refused; BRUIT_E_STATE: not running.
+ */
+int bruit_node_join(bruit_node *node, const char *const *addresses, size_t count, int timeout_ms);
+
+/**
+ * Leaves gracefully: the others see LEFT instead of finding out. The node is silent afterwards; stop or free
+ * it then.
+ *
+ * \param timeout_ms 0 = begin and return at once, BRUIT_EVENT_LEAVE_DONE follows; -1 = until it is done.
+ * \return BRUIT_OK: enough of the others know; BRUIT_E_TIMEOUT: they may know; the node goes silent all the
+ *         same; BRUIT_E_STATE: not running.
+ */
+int bruit_node_leave(bruit_node *node, int timeout_ms);
+
+/**
+ * Stops at once: the others will find out (see bruit_node_leave() for the polite way). Idempotent. A stopped
+ * node cannot be started again, but its last view can still be read.
+ *
+ * \param timeout_ms 0 = begin to stop and return, which is legal anywhere, in callbacks too; -1 = until it has
+ *         stopped.
+ * \return BRUIT_OK: stopped, no callback runs any more and user data is freed; BRUIT_E_TIMEOUT: still
+ *         stopping, no further callback starts, call again to wait; BRUIT_E_DEADLOCK: with a timeout, in a
+ *         callback of this node.
+ */
+int bruit_node_stop(bruit_node *node, int timeout_ms);
+
+/**
+ * Stops the node, waits for that, and frees it. Of two threads that free one node, one gets BRUIT_E_HANDLE.
+ *
+ * \return BRUIT_OK; BRUIT_E_DEADLOCK in a callback of this node, and nothing has happened:
+ *         bruit_node_release() is for there.
+ */
+int bruit_node_free(bruit_node *node);
+
+/**
+ * Gives the node up: no further callback starts, and it stops and frees itself on its own time. Never blocks,
+ * and is legal anywhere. The handle is worthless when this returns.
+ *
+ * A callback that is under way on another thread may still be running then; its user data is freed when it has
+ * returned.
+ *
+ * \return BRUIT_OK; BRUIT_E_HANDLE.
+ */
+int bruit_node_release(bruit_node *node);
+
+/** \return BRUIT_NODE_NEW, _RUNNING, _LEAVING, _LEFT, _STOPPED or _FAILED. */
+int bruit_node_state(const bruit_node *node);
+
+/**
+ * The node's name: the option "name", or the one that was made up when the node was.
+ *
+ * \param buf receives the name, NUL-terminated: BRUIT_NAME_MAX + 1 bytes always suffice. May be NULL where
+ *         `cap` is 0.
+ * \param len receives the length without the NUL; on BRUIT_E_BUFFER the size that `buf` needs. May be NULL.
+ * \return BRUIT_OK; BRUIT_E_BUFFER.
+ */
+int bruit_node_name(const bruit_node *node, char *buf, size_t cap, size_t *len);
+
+/**
+ * The address that the others are told, with the port that was really bound: "10.0.0.7:18946".
+ *
+ * \param buf receives the address, NUL-terminated: 64 bytes always suffice. May be NULL where `cap` is 0.
+ * \param len receives the length without the NUL; on BRUIT_E_BUFFER the size that `buf` needs. May be NULL.
+ * \return BRUIT_OK; BRUIT_E_STATE before bruit_node_start(); BRUIT_E_BUFFER.
+ */
+int bruit_node_address(const bruit_node *node, char *buf, size_t cap, size_t *len);
+
+/**
+ * Changes an option of this node, if it is one of those that are marked live (BRUIT_OPTION_LIVE). On failure
+ * nothing is changed.
+ *
+ * \return BRUIT_OK; BRUIT_E_NOT_FOUND: no such option; BRUIT_E_STATE: not a live one; BRUIT_E_INVALID:
+ *         bruit_last_error() says what is expected.
+ */
+int bruit_node_set(bruit_node *node, const char *key, const char *value);
+
+/**
+ * Changes this node's metadata. All keys of one call change together: the others see one UPDATE.
+ *
+ * \param changes keys and values, copied; a value of NULL deletes its key.
+ * \return BRUIT_OK; BRUIT_E_TOO_BIG: all keys and values together would be larger than the option "meta_max";
+ *         BRUIT_E_INVALID: a malformed key; nothing is changed then.
+ */
+int bruit_node_set_meta(bruit_node *node, const bruit_kv *changes, size_t count);
+
+/** The name of a kind of event: "JOIN". Never NULL, never freed; "UNKNOWN" for other numbers. */
+const char *bruit_event_name(uint32_t kind);
+
+/**
+ * Subscribes to events. Subscribed before bruit_node_start(), a callback hears everything from the first event
+ * on; one that comes later hears what happens from then on, and finds what was before in a snapshot.
+ *
+ * \param mask the kinds wanted: BRUIT_EVENT_* or'ed together, or BRUIT_EVENT_ALL. Unknown bits, and none, are
+ *         BRUIT_E_INVALID.
+ * \param callback required.
+ * \param user handed to the callback; may be NULL.
+ * \param free_fn frees `user`; may be NULL. See bruit_free_fn.
+ * \param subscription receives a number for bruit_node_unsubscribe(); may be NULL.
+ * \return BRUIT_OK; BRUIT_E_STATE on a stopped node.
+ */
+int bruit_node_on_event(bruit_node *node,
+                        uint32_t mask,
+                        bruit_event_fn callback,
+                        void *user,
+                        bruit_free_fn free_fn,
+                        uint64_t *subscription);
+
+/**
+ * Ends a subscription. After this has returned, its callback does not run and will not run again: a call that
+ * is under way on another thread is waited for. Inside its own callback it returns at once, and that call is
+ * the last.
+ *
+ * \return BRUIT_OK; BRUIT_E_NOT_FOUND where there is no such subscription (any more).
+ */
+int bruit_node_unsubscribe(bruit_node *node, uint64_t subscription);
+
+/**
+ * A descriptor for poll, epoll and event loops, of a node in dispatch mode "manual": readable while events
+ * wait. Level-triggered. Call bruit_node_dispatch() when it is readable; never read, write or close it. The
+ * same descriptor for the node's whole life, from before bruit_node_start() until it is freed.
+ *
+ * \return the descriptor; BRUIT_E_STATE on a node in mode "thread".
+ */
+int bruit_node_event_fd(const bruit_node *node);
+
+/**
+ * Runs callbacks for waiting events on the calling thread; of a node in dispatch mode "manual". Never waits.
+ *
+ * \param max at most so many events; 0 or less: what was waiting when the call began.
+ * \return how many events were taken; BRUIT_E_BUSY while another thread is at it; BRUIT_E_STATE on a node in
+ *         mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
+ */
+int bruit_node_dispatch(bruit_node *node, int max);
+
+/**
+ * Waits until an event waits, for programs without an event loop; of a node in dispatch mode "manual".
+ *
+ * \param timeout_ms 0 = just look, -1 = for ever.
+ * \return 1 where events wait; 0 after the timeout, after bruit_node_wakeup(), and once the node has stopped;
+ *         BRUIT_E_STATE on a node in mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
+ */
+int bruit_node_wait(bruit_node *node, int timeout_ms);
+
+/**
+ * Ends a bruit_node_wait() of another thread, or the next one where none is under way. Not for signal handlers.
+ *
+ * \return BRUIT_OK.
+ */
+int bruit_node_wakeup(bruit_node *node);
+
+/**
+ * Takes one event without a callback, for programs that would rather pull; of a node in dispatch mode
+ * "manual". The events come whether or not there are subscriptions, whose callbacks this does not run: use
+ * either this or bruit_node_dispatch().
+ *
+ * \param out receives the event, to be freed with bruit_event_free(). It may outlive the node.
+ * \return 1 with an event, 0 where none waits (`out` is not written); BRUIT_E_STATE on a node in mode
+ *         "thread"; BRUIT_E_BUSY while another thread dispatches.
+ */
+int bruit_node_next_event(bruit_node *node, const bruit_event **out);
+
+/**
+ * Frees an event of bruit_node_next_event(), with its members. Not for events that a callback is given. NULL
+ * is allowed; freeing one twice is undefined.
+ */
+void bruit_event_free(const bruit_event *event);
+
+/** The name of a member's state: "ALIVE". Never NULL, never freed; "UNKNOWN" for other numbers. */
+const char *bruit_member_state_name(uint32_t state);
+
+/**
+ * Takes a snapshot of the members: the node itself, the living, the suspected, and the dead and left until they are
+ * forgotten. Costs the same for any number of members.
+ *
+ * \param out receives the snapshot, to be freed with bruit_members_free().
+ * \return BRUIT_OK; BRUIT_E_STATE before the node was started for the first time.
+ */
+int bruit_node_members(const bruit_node *node, bruit_members **out);
+
+/** Frees a snapshot and all members that were taken from it. NULL is allowed; freeing one twice is undefined. */
+void bruit_members_free(bruit_members *members);
+
+/**
+ * The version of the current view, which every change that an event reports counts up. An event whose `view` is not
+ * above that of a snapshot is already in the snapshot.
+ *
+ * \return the version; 0 before the node was started, or where the call failed (see bruit_last_error()).
+ */
+uint64_t bruit_node_view(const bruit_node *node);
+
+/** The number of members in a snapshot, this node and the dead and left included; 0 for NULL. */
+size_t bruit_members_len(const bruit_members *members);
+
+/** The version of a snapshot, to compare with bruit_event.view; 0 for NULL. */
+uint64_t bruit_members_view(const bruit_members *members);
+
+/** The node itself; NULL for NULL. */
+const bruit_member *bruit_members_local(const bruit_members *members);
+
+/** The member at `index`, in order of names; NULL from bruit_members_len() on. */
+const bruit_member *bruit_members_at(const bruit_members *members, size_t index);
+
+/** The member of that name, in whatever state; NULL where there is none. */
+const bruit_member *bruit_members_find(const bruit_members *members, const char *name);
+
+/**
+ * Members that carry a tag, among those that are alive or suspected, in order of names.
+ *
+ * \param key_or_key_value "role" finds those that have the key at all, "role=db" those with this value.
+ * \param out receives up to `cap` members, which belong to the snapshot; may be NULL where `cap` is 0.
+ * \return how many there are, which may be more than `cap`; 0 also where the call failed (see bruit_last_error()).
+ */
+size_t bruit_members_with(const bruit_members *members,
+                          const char *key_or_key_value,
+                          const bruit_member **out,
+                          size_t cap);
+
+/**
+ * One value of a member's metadata.
+ *
+ * \param value receives the value, which belongs to the member; a NUL that `len` does not count follows it, so
+ *         that text can be used as it is. May be NULL.
+ * \param len receives its length in bytes. May be NULL.
+ * \return BRUIT_OK; BRUIT_E_NOT_FOUND where the member does not have the key.
+ */
+int bruit_member_meta(const bruit_member *member, const char *key, const void **value, size_t *len);
+
+/** The number of keys in a member's metadata; 0 for NULL. */
+size_t bruit_member_meta_len(const bruit_member *member);
+
+/**
+ * A member's metadata by number, in order of keys.
+ *
+ * \param index below bruit_member_meta_len().
+ * \param key receives the key. May be NULL.
+ * \param value, len as in bruit_member_meta().
+ * \return BRUIT_OK; BRUIT_E_NOT_FOUND from bruit_member_meta_len() on.
+ */
+int bruit_member_meta_at(const bruit_member *member,
+                         size_t index,
+                         const char **key,
+                         const void **value,
+                         size_t *len);
+
+/**
+ * Reads all counters.
+ *
+ * \param out its `size` has to be set; fields beyond what the library knows are left alone.
+ * \return BRUIT_OK; BRUIT_E_INVALID: `size` is too small for anything.
+ */
+int bruit_node_stats(const bruit_node *node, bruit_stats *out);
+
+/**
+ * All counters that bruit_node_stat() knows. The table is never freed.
+ *
+ * \param count receives the number of elements; required.
+ * \return the table, or NULL where `count` is NULL.
+ */
+const bruit_stat_desc *bruit_stat_descs(size_t *count);
+
+/**
+ * Reads one counter by its name.
+ *
+ * \param value receives the count; required.
+ * \return BRUIT_OK; BRUIT_E_NOT_FOUND: no such counter.
+ */
+int bruit_node_stat(const bruit_node *node, const char *name, uint64_t *value);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* BRUIT_H */

@@ -1,0 +1,227 @@
+//! The node: convert, call, report.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bruit_core::config::Config;
+use bruit_core::error::{Code, Error, Result};
+use bruit_core::runtime::{self, Adopt, LogSink, NodeState, Stats, Wait};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use crate::errors::{OrRaise, error};
+use crate::log::LogRing;
+use crate::members::Members;
+use crate::pending::Pending;
+use crate::queue::EventQueue;
+
+/// Threads that several nodes share: give the same one to each. It ends with the last of them.
+#[pyclass(frozen, module = "bruit")]
+pub struct Runtime(runtime::Runtime);
+
+#[pymethods]
+impl Runtime {
+    #[new]
+    fn new() -> PyResult<Runtime> {
+        Ok(Runtime(runtime::Runtime::new().or_raise()?))
+    }
+}
+
+/// The process that started a node; 0 until then.
+pub struct Owner(AtomicU32);
+
+impl Owner {
+    /// Is this a child of that process? Then even dropping would touch what is the parent's.
+    pub fn is_forked(&self) -> bool {
+        let pid = self.0.load(Ordering::Relaxed);
+        pid != 0 && pid != std::process::id()
+    }
+
+    pub fn check(&self) -> PyResult<()> {
+        if self.is_forked() { Err(error(Code::Forked, Code::Forked.describe())) } else { Ok(()) }
+    }
+}
+
+#[pyclass(frozen, module = "bruit._native")]
+pub struct Node {
+    /// None only while it is being dropped.
+    node: Option<runtime::Node>,
+    owner: Arc<Owner>,
+}
+
+impl Node {
+    fn node(&self) -> PyResult<&runtime::Node> {
+        self.owner.check()?;
+        Ok(self.node.as_ref().expect("there until dropped"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let node = self.node.take();
+        if self.owner.is_forked() {
+            std::mem::forget(node);
+        }
+        // Else dropping the last handle releases the node, which never blocks.
+    }
+}
+
+#[pymethods]
+impl Node {
+    #[new]
+    fn new(
+        options: Vec<(String, String)>,
+        seeds: Vec<String>,
+        keys: Vec<Bound<'_, PyAny>>,
+        meta: Vec<(String, Bound<'_, PyBytes>)>,
+        runtime: Option<&Bound<'_, Runtime>>,
+        log: &LogRing,
+        log_level: i32,
+    ) -> PyResult<Node> {
+        let mut config = Config::new();
+        for (key, value) in &options {
+            config.set(key, value).or_raise()?;
+        }
+        for seed in &seeds {
+            config.add_seed(seed).or_raise()?;
+        }
+        for key in &keys {
+            match key.cast::<PyString>() {
+                Ok(text) => config.add_key_text(&text.to_cow()?).or_raise()?,
+                Err(_) => config.add_key(key.cast::<PyBytes>()?.as_bytes()).or_raise()?,
+            }
+        }
+        for (key, value) in &meta {
+            config.set_meta(key, Some(value.as_bytes())).or_raise()?;
+        }
+        let name: Arc<OnceLock<String>> = Arc::default();
+        let (ring, named) = (log.ring(), name.clone());
+        let sink = (log_level >= 0).then(|| {
+            LogSink::new(log_level, move |level, target, text| {
+                let node = named.get().cloned().unwrap_or_default();
+                ring.push((level, target.to_owned(), text.to_owned(), node));
+            })
+        });
+        let runtime = runtime.map(|r| r.get().0.clone());
+        let node = runtime::Node::new_with(&config, runtime, Adopt::default(), sink).or_raise()?;
+        name.set(node.name().to_string()).expect("set once, here");
+        Ok(Node { node: Some(node), owner: Arc::new(Owner(AtomicU32::new(0))) })
+    }
+
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        let node = self.node()?;
+        py.detach(|| node.start()).or_raise()?;
+        self.owner.0.store(std::process::id(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Begin to join; a `timeout` of 0 ends at once with 0.
+    fn join(&self, addresses: Vec<String>, timeout: Option<f64>) -> PyResult<Pending> {
+        let (node, wait) = (self.node()?.clone(), wait(timeout)?);
+        self.begin(wait, move || {
+            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+            node.join(&addresses, wait).map(|answered| answered as u64)
+        })
+    }
+
+    fn leave(&self, timeout: Option<f64>) -> PyResult<Pending> {
+        let (node, wait) = (self.node()?.clone(), wait(timeout)?);
+        self.begin(wait, move || node.leave(wait).map(|()| 0))
+    }
+
+    fn stop(&self, timeout: Option<f64>) -> PyResult<Pending> {
+        let (node, wait) = (self.node()?.clone(), wait(timeout)?);
+        self.begin(wait, move || match node.stop(wait) {
+            // Nobody asked to wait.
+            Err(Error { code: Code::Timeout, .. }) if wait == Wait::Now => Ok(0),
+            result => result.map(|()| 0),
+        })
+    }
+
+    /// Stop without waiting for anything, from anywhere.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        let node = self.node()?;
+        py.detach(|| node.release());
+        Ok(())
+    }
+
+    #[getter]
+    fn name(&self) -> PyResult<String> {
+        Ok(self.node()?.name().to_string())
+    }
+
+    #[getter]
+    fn address(&self) -> PyResult<String> {
+        self.node()?.address().map(|a| a.to_string()).or_raise()
+    }
+
+    #[getter]
+    fn state(&self) -> PyResult<i32> {
+        Ok(self.node()?.state() as i32)
+    }
+
+    #[getter]
+    fn view(&self, py: Python<'_>) -> PyResult<u64> {
+        let node = self.node()?;
+        Ok(py.detach(|| node.view()))
+    }
+
+    fn members(&self, py: Python<'_>) -> PyResult<Members> {
+        let node = self.node()?;
+        Ok(Members(py.detach(|| node.members()).or_raise()?))
+    }
+
+    fn set(&self, py: Python<'_>, key: &str, value: &str) -> PyResult<()> {
+        let node = self.node()?;
+        py.detach(|| node.set(key, value)).or_raise()
+    }
+
+    fn set_meta(&self, py: Python<'_>, changes: Vec<(String, Option<Bound<'_, PyBytes>>)>) -> PyResult<()> {
+        let node = self.node()?;
+        let changes: Vec<(&str, Option<&[u8]>)> =
+            changes.iter().map(|(key, value)| (key.as_str(), value.as_ref().map(|v| v.as_bytes()))).collect();
+        py.detach(|| node.set_meta(&changes)).or_raise()
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let node = self.node()?;
+        let stats = py.detach(|| node.stats()).or_raise()?;
+        let found = PyDict::new(py);
+        for desc in Stats::all() {
+            found.set_item(desc.name, desc.get(&stats))?;
+        }
+        Ok(found)
+    }
+
+    fn queue(&self, py: Python<'_>, mask: u32, capacity: usize) -> PyResult<EventQueue> {
+        let node = self.node()?;
+        Ok(EventQueue::new(py.detach(|| node.queue(mask, capacity)).or_raise()?, self.owner.clone()))
+    }
+}
+
+impl Node {
+    fn begin(&self, wait: Wait, call: impl FnOnce() -> Result<u64> + Send + 'static) -> PyResult<Pending> {
+        match wait {
+            Wait::Now => Pending::ready(Python::attach(|py| py.detach(call))),
+            Wait::For(_) | Wait::Forever => Pending::spawn(call),
+        }
+    }
+}
+
+/// A duration in seconds, as the Python side has checked it: not negative and not huge. None is for ever.
+pub fn seconds(timeout: Option<f64>) -> PyResult<Option<Duration>> {
+    let checked = timeout.map(|s| Duration::try_from_secs_f64(s).map_err(|e| error(Code::Invalid, &e.to_string())));
+    checked.transpose()
+}
+
+fn wait(timeout: Option<f64>) -> PyResult<Wait> {
+    Ok(match seconds(timeout)? {
+        None => Wait::Forever,
+        Some(Duration::ZERO) => Wait::Now,
+        Some(time) => Wait::For(time),
+    })
+}
+
+// The numbers that `bruit._states.NODE_STATES` relies on.
+const _: () = assert!(NodeState::New as i32 == 0 && NodeState::Running as i32 == 1 && NodeState::Failed as i32 == 5);

@@ -1,0 +1,626 @@
+"""The node: one member of a cluster, in this process."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from types import TracebackType
+from typing import Any, Callable, Optional, TypeVar, Union, overload
+
+from bruit import _convert, _log, _native
+from bruit._convert import Duration, Key, MetaValue, OptionValue, seconds
+from bruit._native import Member, Members
+from bruit._states import NODE_STATES, NodeState
+from bruit._stream import KIND_BITS, EventStream
+from bruit.errors import BruitError, DeadlockError, ForkedError, InvalidError, NotFoundError, StateError, TimeoutError
+from bruit.events import Event, EventsLost, Kinds, from_raw, mask
+
+__all__ = ["Meta", "Node", "Subscription"]
+
+SelfNode = TypeVar("SelfNode", bound="NodeBase")
+Handler = Callable[[Any], object]
+H = TypeVar("H", bound=Handler)
+
+Want = Union[int, Callable[[Members], object]]
+"""What `wait_for` waits for: that many alive members, or a question about `Members` with the answer yes."""
+
+# What waits for a handler. Membership events merge before they are dropped, so this is a lot.
+_CALLBACK_BUFFER = 8192
+
+# How long the exit of the interpreter may wait for one node, or for one callback that runs.
+_EXIT_SECONDS = 2.0
+
+
+class Meta(MutableMapping[str, str]):
+    """What a node tells the cluster about itself: ``node.meta["role"] = "db"``.
+
+    Values are text, or bytes that come back as text with surrogate escapes (`Member.meta_bytes` has them as they are).
+    All keys and values together fit in 64 KiB; what is small travels fastest. Each assignment is one update that every
+    member hears of; `update` makes one update of several changes.
+    """
+
+    def __init__(self, node: NodeBase) -> None:
+        self._node = node
+
+    def _now(self) -> Mapping[str, str]:
+        return self._node.local.meta if self._node.state is not NodeState.NEW else self._node._early_meta()
+
+    def __getitem__(self, key: str) -> str:
+        return self._now()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def __repr__(self) -> str:
+        return f"Meta({dict(self._now())!r})"
+
+    def __setitem__(self, key: str, value: MetaValue) -> None:
+        if value is None:
+            raise TypeError(f"meta[{key!r}]: expected str or bytes; use del, or update({key}=None)")
+        self.update({key: value})
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self._now():
+            raise KeyError(key)
+        self.update({key: None})
+
+    def update(  # type: ignore[override]
+        self,
+        changes: Union[Mapping[str, Optional[MetaValue]], Iterable[tuple[str, Optional[MetaValue]]]] = (),
+        /,
+        **more: Optional[MetaValue],
+    ) -> None:
+        """Set several at once, as one update; None deletes. `TooBigError` where it does not fit: nothing changed."""
+        merged = {**dict(changes), **more}
+        if merged:
+            self._node._set_meta(
+                [(key, None if value is None else _convert.meta_value(key, value)) for key, value in merged.items()]
+            )
+
+    def clear(self) -> None:
+        """Delete all, as one update."""
+        self.update({key: None for key in self._now()})
+
+
+class Subscription:
+    """A handler's registration, as `on_event` returns it. Calling it calls the handler, so it can be a decorator's result."""
+
+    def __init__(self, callbacks: _Callbacks, fn: Handler, kinds: int) -> None:
+        self._callbacks = callbacks
+        self._fn = fn
+        self._kinds = kinds
+        self._active = True
+
+    def __call__(self, event: Any) -> object:
+        return self._fn(event)
+
+    def __repr__(self) -> str:
+        return f"<bruit.Subscription of {self._fn!r}{'' if self._active else ', canceled'}>"
+
+    @property
+    def active(self) -> bool:
+        """False once canceled."""
+        return self._active
+
+    def cancel(self) -> None:
+        """Hear no more. After it has returned the handler does not run: a call that runs on another thread is waited for.
+
+        Inside the handler itself it returns at once. Again is allowed.
+        """
+        self._callbacks.cancel(self)
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+
+class _Callbacks:
+    """Runs one node's handlers, one event at a time, on one Python thread that takes events from a queue.
+
+    The thread is Python's own, so that no thread of the library ever waits for the interpreter. It refers to the queue
+    but not to the node: a node that nobody refers to any more goes away although its handlers run.
+    """
+
+    def __init__(self, queue: _native.EventQueue, name: str) -> None:
+        self._queue = queue
+        self._name = name
+        self._pid = os.getpid()
+        self._subscriptions: list[Subscription] = []
+        self._changed = threading.Condition()
+        self._running: Optional[Subscription] = None
+        self._thread: Optional[threading.Thread] = None
+        self._closed = False
+
+    def start(self) -> None:
+        with self._changed:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name=f"bruit-py {self._name}", daemon=True)
+                self._thread.start()
+
+    def add(self, fn: Handler, kinds: int) -> Subscription:
+        subscription = Subscription(self, fn, kinds)
+        with self._changed:
+            self._subscriptions.append(subscription)
+        return subscription
+
+    def cancel(self, subscription: Subscription) -> None:
+        if os.getpid() != self._pid:
+            # The lock may be held by a thread that does not exist here; nothing runs in this process anyway.
+            subscription._active = False
+            return
+        with self._changed:
+            subscription._active = False
+            if subscription in self._subscriptions:
+                self._subscriptions.remove(subscription)
+            while self._running is subscription and not self.is_current():
+                self._changed.wait()
+
+    def is_current(self) -> bool:
+        """Are we in a callback of this node?"""
+        return self._thread is threading.current_thread()
+
+    def close(self) -> None:
+        """No further call begins."""
+        with self._changed:
+            self._closed = True
+        self._queue.close()
+
+    def join(self, timeout: Optional[float]) -> bool:
+        """Wait until the call that runs has ended. False when it did not in time."""
+        thread = self._thread
+        if thread is None or self.is_current():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            raw = self._queue.take()
+            if raw is None:
+                return
+            event = from_raw(raw)
+            bit = KIND_BITS[raw[0]]
+            for subscription in tuple(self._subscriptions):
+                if subscription._kinds & bit:
+                    self._call(subscription, event)
+                elif isinstance(event, EventsLost):
+                    _log.logger.warning("%d events were dropped before %r could see them", event.count, subscription._fn)
+            # Or the last event would stay alive until the next one comes, and with it what its members refer to.
+            del raw, event
+
+    def _call(self, subscription: Subscription, event: Event) -> None:
+        with self._changed:
+            if self._closed or not subscription._active:
+                return
+            self._running = subscription
+        try:
+            subscription._fn(event)
+        except BaseException:
+            # Never fatal, SystemExit included: this thread has other handlers to serve.
+            _log.logger.exception("handler %r failed on %r", subscription._fn, event)
+        finally:
+            with self._changed:
+                self._running = None
+                self._changed.notify_all()
+
+
+# The arguments of the native node: options, seeds, keys, meta, runtime.
+_Made = tuple[list[tuple[str, str]], list[str], list[Key], list[tuple[str, bytes]], Optional[_native.Runtime]]
+
+
+class NodeBase:
+    """What `bruit.Node` and `bruit.aio.Node` have in common: everything that does not wait."""
+
+    def __init__(
+        self,
+        name: Optional[str] = None,
+        *,
+        bind: Optional[str] = None,
+        advertise: Optional[str] = None,
+        seeds: Union[str, Iterable[str]] = (),
+        keys: Union[Key, Iterable[Key]] = (),
+        cluster: Optional[str] = None,
+        profile: Optional[str] = None,
+        meta: Optional[Mapping[str, MetaValue]] = None,
+        leave_timeout: Duration = 5.0,
+        runtime: Optional[_native.Runtime] = None,
+        log_level: int = logging.INFO,
+        **options: OptionValue,
+    ) -> None:
+        self._made: Optional[_Made] = None
+        # What `meta` was given before `start`, for those who read it back.
+        self._early: dict[str, Optional[bytes]] = {}
+        plain = {"name": name, "bind": bind, "advertise": advertise, "cluster": cluster}
+        # The profile first: it sets the defaults of the others.
+        given: dict[str, OptionValue] = {} if profile is None else {"profile": profile}
+        given.update({key: value for key, value in plain.items() if value is not None})
+        given.update(options)
+        if "dispatch" in given:
+            raise InvalidError("dispatch: not an option here; use events(), aevents() or on_event()")
+        self._leave_timeout = seconds(leave_timeout, "leave_timeout")
+        self._made = (
+            [(key, _convert.option(key, value)) for key, value in given.items()],
+            _convert.addresses(seeds, "seeds"),
+            _convert.keys(keys),
+            _convert.meta_items(meta or {}),
+            runtime,
+        )
+        self._log_level = _log.native_level(log_level)
+        self._make()
+
+    def _make(self) -> None:
+        """The native node. Again in a child, where the parent made it and did not start it: only plain data may be shared."""
+        assert self._made is not None
+        self._pid = os.getpid()
+        self._native = _native.Node(*self._made, _log.ring(), self._log_level)
+        self._lock = threading.Lock()
+        self._callbacks: Optional[_Callbacks] = None
+        self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
+        self._meta = Meta(self)
+
+    def _begin(self) -> None:
+        if self._pid != os.getpid() and self._native.state == 0:
+            subscriptions = self._callbacks._subscriptions if self._callbacks else []
+            self._make()
+            if self._early:
+                self._native.set_meta(list(self._early.items()))
+            for old in subscriptions:
+                self._adopt(old)
+        _log.start()
+        self._native.start()
+        with _running_lock:
+            _running.add(self)
+        if self._callbacks is not None:
+            self._callbacks.start()
+
+    # What it is.
+
+    @property
+    def name(self) -> str:
+        """Unique in the cluster. Where none was given: host, process id and a random part, fixed by `start`."""
+        return self._native.name
+
+    @property
+    def address(self) -> str:
+        """Where others reach it, as ``"host:port"``. `StateError` before `start`."""
+        return self._native.address
+
+    @property
+    def state(self) -> NodeState:
+        """Where it is in its life. Never fails, except in a forked child (`ForkedError`)."""
+        return NODE_STATES[self._native.state]
+
+    def __repr__(self) -> str:
+        cls = f"{type(self).__module__}.{type(self).__qualname__}".replace("._node.", ".")
+        if not hasattr(self, "_native") or self._pid != os.getpid():
+            return f"<{cls}>"
+        state = self.state
+        address = f" {self.address}" if state is NodeState.RUNNING else ""
+        return f"<{cls} {self.name}{address} {state}>"
+
+    # Members.
+
+    @property
+    def view(self) -> int:
+        """The membership's version now; it grows with every change that an event reports."""
+        return self._native.view
+
+    def members(self) -> Members:
+        """All members in every state, this node included: a shared immutable snapshot, sorted by name.
+
+        `StateError` before `start`; after `stop` the last one.
+        """
+        return self._native.members()
+
+    def member(self, name: str) -> Member:
+        """One member by its name. `NotFoundError` (a `LookupError`) where none is listed; `members().get(name)` gives None."""
+        found = self.members().get(name)
+        if found is None:
+            raise NotFoundError(f"no member {name!r}")
+        return found
+
+    @property
+    def local(self) -> Member:
+        """This node itself, as the others see it. `StateError` before `start`."""
+        return self.members().local
+
+    @property
+    def meta(self) -> Meta:
+        """What this node tells about itself; assignments reach every member."""
+        return self._meta
+
+    def _set_meta(self, changes: list[tuple[str, Optional[bytes]]]) -> None:
+        self._native.set_meta(changes)
+        if self._native.state == 0:
+            self._early.update(changes)
+
+    def _early_meta(self) -> Mapping[str, str]:
+        assert self._made is not None
+        given = {**dict(self._made[3]), **self._early}
+        return {key: value.decode("utf-8", "surrogateescape") for key, value in given.items() if value is not None}
+
+    # Operating.
+
+    def set(self, key: str, value: OptionValue) -> None:
+        """Change an option that is marked live (`bruit.options`), as the constructor takes it. `StateError` for others."""
+        self._native.set(key, _convert.option(key, value))
+
+    def stats(self) -> dict[str, int]:
+        """Every counter by name. They only grow; `bruit.stats_doc` tells their meaning."""
+        return self._native.stats()
+
+    # Events.
+
+    def events(self, *, timeout: Optional[Duration] = None, buffer: int = 1024, kinds: Kinds = None) -> EventStream:
+        """A stream of what happens from now on; before `start` it will see everything.
+
+        `timeout`: end after so long a silence (None: never). `buffer`: how many events may wait, 1 or more; what does
+        not fit is counted in an `EventsLost`. `kinds`: only these classes.
+        """
+        stream_buffer = int(buffer)
+        if stream_buffer < 1:
+            raise InvalidError(f"buffer = {buffer!r}: expected 1 or more")
+        return EventStream(self, kinds, timeout, stream_buffer)
+
+    def aevents(self, *, timeout: Optional[Duration] = None, buffer: int = 1024, kinds: Kinds = None) -> EventStream:
+        """As `events`, to be read with ``async for``."""
+        return self.events(timeout=timeout, buffer=buffer, kinds=kinds)
+
+    # Inside.
+
+    def _adopt(self, old: Subscription) -> None:
+        callbacks = self._callbacks_made()
+        old._callbacks = callbacks
+        with callbacks._changed:
+            callbacks._subscriptions.append(old)
+
+    def _callbacks_made(self) -> _Callbacks:
+        self._check_fork()
+        with self._lock:
+            if self._callbacks is None:
+                queue = self._native.queue(mask(None, KIND_BITS), _CALLBACK_BUFFER)
+                self._callbacks = _Callbacks(queue, self.name)
+            return self._callbacks
+
+    def _check_fork(self) -> None:
+        if self._pid != os.getpid() and self._native.state != 0:
+            raise ForkedError("this node was started by another process; a forked child can make one of its own")
+
+    def _check_stop(self, timeout: Optional[float]) -> None:
+        if timeout != 0 and self._callbacks is not None and self._callbacks.is_current():
+            raise DeadlockError("stop() in a callback of the same node would wait for itself; use stop(timeout=0)")
+
+    def _quiet(self) -> None:
+        """No callback begins any more, and whoever waits for events looks up."""
+        if self._callbacks is not None:
+            self._callbacks.close()
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream._poke()
+
+    def _stopped(self) -> None:
+        with _running_lock:
+            _running.discard(self)
+
+    def _at_exit(self) -> None:
+        """The interpreter ends with the node running: go without a word, but leave no thread that still wants the interpreter."""
+        if self._pid != os.getpid():
+            return
+        try:
+            stopping = self._native.stop(_EXIT_SECONDS)
+            self._quiet()
+            stopping.wait(_EXIT_SECONDS)
+            if self._callbacks is not None:
+                self._callbacks.join(_EXIT_SECONDS)
+        except BruitError as error:
+            _log.logger.warning("%r at exit: %s", self, error)
+
+    def __del__(self) -> None:
+        if getattr(self, "_made", None) is None or self._pid != os.getpid() or sys.is_finalizing():
+            return
+        native = getattr(self, "_native", None)
+        if native is None:
+            return
+        if NODE_STATES[native.state] in (NodeState.RUNNING, NodeState.LEAVING, NodeState.LEFT):
+            warnings.warn(f"unclosed node {self.name}", ResourceWarning, stacklevel=2, source=self)
+        native.release()
+        if self._callbacks is not None:
+            self._callbacks.close()
+
+
+class Node(NodeBase):
+    """One member of a cluster.
+
+        with bruit.Node("a", bind="127.0.0.1:0", seeds=["10.0.0.1:18946"], keys=[key]) as node:
+            node.wait_for(3, timeout=5)
+            for event in node.events():
+                ...
+
+    ``with`` starts it, and at the end leaves (for at most `leave_timeout`) and stops it, also after an exception;
+    after a `KeyboardInterrupt` it stops at once. Nothing is bound and no thread runs before `start`, so a node can be made
+    before a process forks or drops its privileges.
+
+    name: unique in the cluster, 1 to 255 bytes; None makes one of host, process id and chance.
+    bind: where to listen, ``"host:port"``, UDP and TCP; port 0 takes any. Without keys it has to be a loopback address,
+        unless `insecure_plaintext` is set.
+    advertise: where others reach it, if that is not `bind`.
+    seeds: addresses of some members; it never stops trying them.
+    keys: each 32 bytes, or their base64 (`bruit.generate_key`). The first one seals, all of them open.
+    cluster: a label; nodes of another label are never heard.
+    profile: ``"lan"`` (default), ``"wan"`` or ``"local"``: the set of defaults.
+    meta: what it tells about itself; see `meta`.
+    leave_timeout: how long the end of ``with`` may take to tell the others.
+    runtime: a `bruit.Runtime` whose threads it shares with other nodes; None: its own.
+    log_level: up to which detail the library logs to the logger ``bruit``; a level of `logging`.
+    options: every key of `bruit.options`. `InvalidError` (a `ValueError`) names the nearest for one that is unknown.
+
+    All methods may be called from any thread. In a callback everything is allowed but a `stop` that waits.
+    After a fork every method raises `ForkedError` in the child.
+    """
+
+    def start(self) -> Node:
+        """Bind, start the threads, begin to join the seeds, and never stop trying.
+
+        `IoError` with its `errno` where the address cannot be had; the node is still new then.
+        """
+        self._begin()
+        return self
+
+    def join(self, addresses: Union[str, Iterable[str]], timeout: Optional[Duration] = None) -> int:
+        """Contact members at these addresses now; how many let us in.
+
+        Waits for the first complete answer of each, or `join_timeout`. `timeout` None: as long as that; 0: begin, return 0
+        at once, and a `JoinDone` event follows. `TimeoutError` when nobody answered in time (the work may go on),
+        `RefusedError` when they did not want this node.
+        """
+        pending = self._native.join(_convert.addresses(addresses, "addresses"), seconds(timeout, "timeout"))
+        return pending.wait_result()
+
+    def leave(self, timeout: Optional[Duration] = 5.0) -> None:
+        """Leave gracefully: the others see LEFT, not DEAD. Stop it afterwards.
+
+        `TimeoutError` when not enough members have confirmed in time: the node has left all the same. 0: begin and
+        return; a `LeaveDone` event follows.
+        """
+        self._native.leave(seconds(timeout, "timeout")).wait_result()
+
+    def stop(self, timeout: Optional[Duration] = 5.0) -> None:
+        """Stop at once, without a word to the others (they find out). Again is allowed.
+
+        When it returns no callback runs and none will. `TimeoutError` when a callback did not end in time; call it again.
+        0: begin and return, which is allowed everywhere. `DeadlockError` where a callback of the same node waits for it.
+        """
+        patience = seconds(timeout, "timeout")
+        self._check_fork()
+        self._check_stop(patience)
+        began = time.monotonic()
+        stopping = self._native.stop(patience)
+        self._quiet()
+        stopping.wait_result()
+        self._stopped()
+        if self._callbacks is not None and patience != 0:
+            left = None if patience is None else max(0.0, patience - (time.monotonic() - began))
+            if not self._callbacks.join(left):
+                raise TimeoutError(f"stop: a callback of {self.name} still runs after {timeout!r}")
+
+    def wait_for(self, want: Want, timeout: Optional[Duration] = None) -> Members:
+        """Wait until at least so many members are alive, this node included, or until ``want(members)`` is true.
+
+        The members of that moment. `TimeoutError` when it did not come true in time, `StateError` when the node
+        stopped meanwhile.
+        """
+        patience = seconds(timeout, "timeout")
+        until = None if patience is None else time.monotonic() + patience
+        with self.events(buffer=1) as changes:
+            while True:
+                members = self.members()
+                if satisfied(want, members):
+                    return members
+                left = None if until is None else max(0.0, until - time.monotonic())
+                if changes.next(left) is None:
+                    raise ended(self) if changes.ended else not_in_time(want, members, timeout)
+
+    @overload
+    def on_event(self, fn: Handler, *, kinds: Kinds = None) -> Subscription: ...
+    @overload
+    def on_event(self, fn: None = None, *, kinds: Kinds = None) -> Callable[[Handler], Subscription]: ...
+    def on_event(
+        self, fn: Optional[Handler] = None, *, kinds: Kinds = None
+    ) -> Union[Subscription, Callable[[Handler], Subscription]]:
+        """Call ``fn(event)`` for every event of these kinds; also a decorator, with or without arguments.
+
+        Handlers of a node run one after another on a daemon thread of its own, in the order of registration; before `start`
+        they will see everything. What they raise is logged, never fatal. In a handler everything is allowed but a `stop`
+        of the same node that waits.
+        """
+        if fn is None:
+            return lambda given: self.on_event(given, kinds=kinds)
+        if not callable(fn):
+            raise TypeError(f"on_event: expected a callable, not {fn!r}")
+        bits = mask(kinds, KIND_BITS)
+        callbacks = self._callbacks_made()
+        subscription = callbacks.add(fn, bits)
+        if self._native.state != 0:
+            callbacks.start()
+        return subscription
+
+    def __enter__(self: SelfNode) -> SelfNode:
+        if self._native.state == 0:
+            self._begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        try:
+            if self._native.state == 1 and not (kind is not None and issubclass(kind, KeyboardInterrupt)):
+                try:
+                    self.leave(self._leave_timeout)
+                except BruitError as failed:
+                    # Nobody to tell, or not in time: the node goes all the same.
+                    _log.logger.info("%s: %s", self.name, failed)
+        finally:
+            self._end(error)
+
+    def _end(self, error: Optional[BaseException]) -> None:
+        in_callback = self._callbacks is not None and self._callbacks.is_current()
+        try:
+            self.stop(0 if in_callback else 5.0)
+        except TimeoutError as failed:
+            if error is None:
+                raise
+            _log.logger.warning("%s", failed)
+
+
+def satisfied(want: Want, members: Members) -> bool:
+    if callable(want):
+        return bool(want(members))
+    return len(members.alive) >= want
+
+
+def ended(node: NodeBase) -> BruitError:
+    return StateError(f"wait_for: {node.name} has stopped")
+
+
+def not_in_time(want: Want, members: Members, timeout: object) -> TimeoutError:
+    what = "the condition" if callable(want) else f"{want} alive members"
+    seen = ", ".join(f"{member.name} {member.state}" for member in members[:20])
+    more = ", …" if len(members) > 20 else ""
+    return TimeoutError(f"wait_for: not {what} within {timeout!r}; seen: {seen}{more}")
+
+
+_running_lock = threading.Lock()
+_running: weakref.WeakSet[NodeBase] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for node in list(_running):
+        node._at_exit()
+    _log.flush_and_end()
+
+
+def _after_fork_in_child() -> None:
+    global _running_lock, _running
+    _running_lock = threading.Lock()
+    _running = weakref.WeakSet()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,162 @@
+"""A node's events as an iterator, for ``for`` and for ``async for``."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Optional
+
+from bruit import _native
+from bruit._convert import Duration, seconds
+from bruit.events import Event, Kinds, from_raw, mask
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from bruit._node import NodeBase
+
+KIND_BITS: dict[str, int] = _native.event_kinds()
+
+
+class EventStream:
+    """The events of one node, in order, from the moment it was made.
+
+    Iterate it with ``for`` or with ``async for``. It ends when the node has left, stopped or failed and everything
+    before that was read; when it was closed; or after `timeout` without an event, and then it can be iterated again.
+    Up to `buffer` events wait in it. A reader that is slower than that gets an `EventsLost` with the number dropped
+    (whatever `kinds` it asked for), and should look at `Node.members`.
+
+    Nothing is lost by cancelling an ``__anext__``: an event is only taken from the stream when it is returned.
+    """
+
+    def __init__(self, node: NodeBase, kinds: Kinds, timeout: Optional[Duration], buffer: int) -> None:
+        self._node = node
+        self._timeout = seconds(timeout, "timeout")
+        self._queue = node._native.queue(mask(kinds, KIND_BITS), buffer)
+        self._lock = threading.Lock()
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._waiters: set[asyncio.Future[bool]] = set()
+        with node._lock:
+            node._streams.add(self)
+
+    def __repr__(self) -> str:
+        return f"<bruit.EventStream of {self._node!r}>"
+
+    @property
+    def ended(self) -> bool:
+        """Closed, or the node has stopped. What came before a stop can still be read."""
+        return self._queue.ended
+
+    def close(self) -> None:
+        """End the stream; whoever waits in it is woken. What was not read is dropped."""
+        self._queue.close()
+        if self._node._pid == os.getpid():
+            self._poke()
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> EventStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    # Threads: the wait happens in the native queue, without the GIL, and notices Ctrl-C.
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> Event:
+        raw = self._queue.next(self._timeout)
+        if raw is None:
+            raise StopIteration
+        return from_raw(raw)
+
+    def next(self, timeout: Optional[Duration] = None) -> Optional[Event]:
+        """The next event, or None after `timeout` (None: wait for ever) or when the stream has ended."""
+        raw = self._queue.next(seconds(timeout, "timeout"))
+        return None if raw is None else from_raw(raw)
+
+    # asyncio: the loop watches the queue's descriptor itself, so no thread is between it and the event.
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self.anext(self._timeout)
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def anext(self, timeout: Optional[Duration] = None) -> Optional[Event]:
+        """As `next`, for coroutines. Cancelling it loses nothing."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        patience = seconds(timeout, "timeout")
+        until = None if patience is None else loop.time() + patience
+        while True:
+            # No await between taking an event and returning it: that is what makes cancelling safe.
+            ended = self._queue.ended
+            raw = self._queue.try_next()
+            if raw is not None:
+                return from_raw(raw)
+            if ended or not await self._readable(loop, until):
+                return None
+
+    async def _readable(self, loop: asyncio.AbstractEventLoop, until: Optional[float]) -> bool:
+        """Wait until something may be there; False when `until` has passed."""
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._watch(loop, waiter)
+        timer = None if until is None else loop.call_at(until, _resolve, waiter, False)
+        try:
+            return await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._unwatch(loop, waiter)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[bool]) -> None:
+        with self._lock:
+            if self._waiters and self._loop is not loop:
+                raise RuntimeError("this EventStream is being awaited in another event loop")
+            self._loop = loop
+            self._waiters.add(waiter)
+        loop.add_reader(self._queue.fileno(), self._wake)
+        if self._queue.ended:
+            self._wake()
+
+    def _unwatch(self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[bool]) -> None:
+        with self._lock:
+            self._waiters.discard(waiter)
+            idle = not self._waiters
+        if idle:
+            loop.remove_reader(self._queue.fileno())
+
+    def _wake(self) -> None:
+        """In the loop: let every waiter look again. The descriptor stays readable until they have, so it goes unwatched."""
+        with self._lock:
+            waiters, loop = list(self._waiters), self._loop
+        if loop is not None:
+            loop.remove_reader(self._queue.fileno())
+        for waiter in waiters:
+            _resolve(waiter, True)
+
+    def _poke(self) -> None:
+        """From any thread: the node stopped or the stream was closed, which the descriptor does not tell."""
+        with self._lock:
+            loop = self._loop if self._waiters else None
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._wake)
+            except RuntimeError:
+                pass  # The loop is closed, and with it everybody who waited there.
+
+
+def _resolve(waiter: asyncio.Future[Any], value: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(value)

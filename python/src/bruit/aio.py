@@ -1,0 +1,178 @@
+"""bruit for asyncio: the same names; what waits is a coroutine.
+
+    async with bruit.aio.Node("a", bind="127.0.0.1:0", seeds=[...]) as node:
+        await node.wait_for(3, timeout=5)
+        async for event in node.events():
+            ...
+
+Nothing here blocks the event loop, and events go from the library to the loop through a descriptor that the loop
+watches, without a thread in between. Cancelling is safe everywhere: a cancelled wait for an event loses no event, and a
+cancelled `join`, `leave` or `stop` goes on by itself, as after its `TimeoutError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Callable, Optional, TypeVar, Union, overload
+
+from bruit import _convert, _log, _native
+from bruit._convert import Duration, seconds
+from bruit._native import Members
+from bruit._node import Handler, NodeBase, Want, ended, not_in_time, satisfied
+from bruit._stream import EventStream
+from bruit.errors import BruitError, TimeoutError
+from bruit.events import Event, Kinds
+
+__all__ = ["EventStream", "Node", "Subscription"]
+
+SelfNode = TypeVar("SelfNode", bound="Node")
+
+
+class Node(NodeBase):
+    """One member of a cluster, for asyncio. Its arguments and methods are those of `bruit.Node`.
+
+    ``async with`` starts it, and at the end leaves (for at most `leave_timeout`) and stops it, also after an exception or
+    when its task is cancelled; after a `KeyboardInterrupt` it stops at once.
+    """
+
+    async def start(self) -> Node:
+        """As `bruit.Node.start`."""
+        self._begin()
+        return self
+
+    async def join(self, addresses: Union[str, Iterable[str]], timeout: Optional[Duration] = None) -> int:
+        """As `bruit.Node.join`. Cancelled, it goes on by itself."""
+        return await _ended(self._native.join(_convert.addresses(addresses, "addresses"), seconds(timeout, "timeout")))
+
+    async def leave(self, timeout: Optional[Duration] = 5.0) -> None:
+        """As `bruit.Node.leave`. Cancelled, it goes on by itself."""
+        await _ended(self._native.leave(seconds(timeout, "timeout")))
+
+    async def stop(self, timeout: Optional[Duration] = 5.0) -> None:
+        """As `bruit.Node.stop`. Streams end; tasks of handlers are cancelled. Cancelled, it goes on by itself."""
+        self._check_fork()
+        stopping = self._native.stop(seconds(timeout, "timeout"))
+        self._quiet()
+        await _ended(stopping)
+        self._stopped()
+
+    async def wait_for(self, want: Want, timeout: Optional[Duration] = None) -> Members:
+        """As `bruit.Node.wait_for`."""
+        loop = asyncio.get_running_loop()
+        patience = seconds(timeout, "timeout")
+        until = None if patience is None else loop.time() + patience
+        with self.events(buffer=1) as changes:
+            while True:
+                members = self.members()
+                if satisfied(want, members):
+                    return members
+                left = None if until is None else max(0.0, until - loop.time())
+                if await changes.anext(left) is None:
+                    raise ended(self) if changes.ended else not_in_time(want, members, timeout)
+
+    @overload
+    def on_event(self, fn: Handler, *, kinds: Kinds = None) -> Subscription: ...
+    @overload
+    def on_event(self, fn: None = None, *, kinds: Kinds = None) -> Callable[[Handler], Subscription]: ...
+    def on_event(
+        self, fn: Optional[Handler] = None, *, kinds: Kinds = None
+    ) -> Union[Subscription, Callable[[Handler], Subscription]]:
+        """Call ``fn(event)`` in this event loop for every event of these kinds; await what it returns, if that can be.
+
+        A handler's calls come one after another, each when the one before has ended. What it raises is logged, never fatal.
+        """
+        if fn is None:
+            return lambda given: self.on_event(given, kinds=kinds)
+        if not callable(fn):
+            raise TypeError(f"on_event: expected a callable, not {fn!r}")
+        return Subscription(fn, self.events(kinds=kinds))
+
+    async def __aenter__(self: SelfNode) -> SelfNode:
+        if self._native.state == 0:
+            self._begin()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        try:
+            if self._native.state == 1 and not (kind is not None and issubclass(kind, KeyboardInterrupt)):
+                try:
+                    await self.leave(self._leave_timeout)
+                except BruitError as failed:
+                    _log.logger.info("%s: %s", self.name, failed)
+        except BaseException:
+            # Cancelled a second time: go without another await.
+            self._native.stop(0.0)
+            self._quiet()
+            self._stopped()
+            raise
+        try:
+            await self.stop(5.0)
+        except TimeoutError as failed:
+            if error is None:
+                raise
+            _log.logger.warning("%s", failed)
+
+
+class Subscription:
+    """A handler's registration: a task in the event loop that reads a stream. Calling it calls the handler."""
+
+    def __init__(self, fn: Handler, stream: EventStream) -> None:
+        self._fn = fn
+        self._stream = stream
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def __call__(self, event: Any) -> object:
+        return self._fn(event)
+
+    def __repr__(self) -> str:
+        return f"<bruit.aio.Subscription of {self._fn!r}{'' if self.active else ', ended'}>"
+
+    @property
+    def active(self) -> bool:
+        """False once canceled, or when the node has stopped."""
+        return not self._task.done()
+
+    def cancel(self) -> None:
+        """Hear no more; a call that is under way is cancelled, unless this is it."""
+        self._stream.close()
+        if self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        async for event in self._stream:
+            await self._call(event)
+
+    async def _call(self, event: Event) -> None:
+        try:
+            outcome = self._fn(event)
+            if inspect.isawaitable(outcome):
+                await outcome
+        except Exception:
+            _log.logger.exception("handler %r failed on %r", self._fn, event)
+
+
+async def _ended(pending: _native.Pending) -> int:
+    """Wait for a call that is under way on a thread of the library; the loop watches its descriptor."""
+    loop = asyncio.get_running_loop()
+    if not pending.wait(0.0):
+        done = loop.create_future()
+        loop.add_reader(pending.fileno(), _resolve, done)
+        try:
+            await done
+        finally:
+            loop.remove_reader(pending.fileno())
+        # The result is stored before the descriptor tells of it.
+    return pending.result()
+
+
+def _resolve(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)

@@ -1,0 +1,67 @@
+"""A user's program, as types see it. It is checked by mypy, never run."""
+
+import asyncio
+from datetime import timedelta
+from typing import Optional
+
+import bruit
+import bruit.aio
+import bruit.testing
+from bruit import EventsLost, Member, MemberDead, MemberJoined
+
+
+def describe(event: bruit.Event) -> Optional[str]:
+    if isinstance(event, bruit.MemberEvent):
+        member: Member = event.member
+        return f"{member.name} {member.state.value} {member.meta.get('role', '-')}"
+    if isinstance(event, EventsLost):
+        return str(event.count)
+    return None
+
+
+def sync() -> int:
+    key: str = bruit.generate_key()
+    with bruit.Node("a", bind="127.0.0.1:0", keys=[key], meta={"role": "db"}, probe_interval=0.5) as node:
+        view: int = node.wait_for(3, timeout="5s").view
+        node.wait_for(lambda members: len(members.tagged("role=db")) > 1, timeout=timedelta(seconds=5))
+        node.meta["role"] = "web"
+        node.meta.update(zone="eu", role=None)
+        names: list[str] = [member.name for member in node.members()]
+        first: Member = node.members()[0]
+        some: list[Member] = node.members()[1:]
+
+        @node.on_event(kinds=(MemberJoined, MemberDead))
+        def hear(event: bruit.MemberEvent) -> None:
+            print(event.member.rtt or 0.0)
+
+        subscription: bruit.Subscription = node.on_event(lambda event: None)
+        subscription.cancel()
+        hear.cancel()
+        for event in node.events(timeout=1.0):
+            print(describe(event))
+        try:
+            return node.join(["10.0.0.1"], timeout=1) + view + len(names) + len(some) + first.port
+        except bruit.TimeoutError as error:
+            return error.code
+
+
+async def asynchronous() -> None:
+    async with bruit.aio.Node(seeds="10.0.0.1:18946", cluster="demo") as node:
+        members: bruit.Members = await node.wait_for(2)
+        print(members.local.address)
+        async for event in node.aevents(kinds=MemberJoined):
+            print(describe(event))
+
+        @node.on_event
+        async def hear(event: bruit.Event) -> None:
+            await asyncio.sleep(0)
+
+        answered: int = await node.join(["a", "b"], timeout=timedelta(seconds=1))
+        print(answered)
+
+
+def testing() -> None:
+    with bruit.testing.cluster(3, profile="local") as nodes:
+        node: bruit.Node = nodes[0]
+        nodes.add("late").wait_for(4)
+        print(node.name, bruit.options()["probe_interval"].doc)

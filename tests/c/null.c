@@ -1,0 +1,168 @@
+/* NULL for every pointer of every function. The harness counts: a function with three pointers has three rows here at least. */
+#include "test.h"
+
+static void complained(const char *call) {
+    if (bruit_last_error()[0] == '\0')
+        FAIL("%s failed without a text", call);
+}
+
+/* Fails with that code. */
+#define ROW(call, code) \
+    do { \
+        EQ(call, code); \
+        complained(#call); \
+    } while (0)
+/* Answers NULL or 0, and says why. */
+#define NONE(call) \
+    do { \
+        CHECK(!(call)); \
+        complained(#call); \
+    } while (0)
+
+static void on_event(const bruit_event *event, void *user) {
+    (void)event;
+    (void)user;
+}
+
+void test_null_pointers(void) {
+    char buf[64];
+    size_t len;
+    uint64_t number;
+    bruit_stats stats;
+    const void *value;
+    const char *key;
+    const bruit_member *members_out[1];
+    const char *address = "127.0.0.1:1";
+    const char *no_address = NULL;
+    bruit_kv change = {sizeof change, "role", "db", 2}, no_key = {sizeof no_key, NULL, "db", 2};
+    bruit_kv no_value = {sizeof no_value, "role", NULL, 2};
+
+    bruit_config *config = test_config("null", "manual");
+    bruit_node *node = NULL;
+    OK(bruit_config_set_meta(config, "role", "db", 2));
+    OK(bruit_node_new(config, &node));
+    OK(bruit_node_start(node));
+    bruit_members *members = NULL;
+    OK(bruit_node_members(node, &members));
+    const bruit_member *local = bruit_members_local(members);
+    CHECK(local != NULL);
+
+    /* errors, tables */
+    NONE(bruit_err_descs(NULL));
+    NONE(bruit_option_descs(NULL));
+    NONE(bruit_stat_descs(NULL));
+
+    /* config */
+    ROW(bruit_config_new(NULL), BRUIT_E_INVALID);
+    ROW(bruit_config_free(NULL), BRUIT_E_HANDLE);
+    ROW(bruit_config_dup(NULL, &config), BRUIT_E_HANDLE);
+    ROW(bruit_config_dup(config, NULL), BRUIT_E_INVALID);
+    ROW(bruit_config_set(NULL, "name", "a"), BRUIT_E_HANDLE);
+    ROW(bruit_config_set(config, NULL, "a"), BRUIT_E_INVALID);
+    ROW(bruit_config_set(config, "name", NULL), BRUIT_E_INVALID);
+    ROW(bruit_config_load(NULL, "/dev/null"), BRUIT_E_HANDLE);
+    ROW(bruit_config_load(config, NULL), BRUIT_E_INVALID);
+    ROW(bruit_config_get(NULL, "name", buf, sizeof buf, &len), BRUIT_E_HANDLE);
+    ROW(bruit_config_get(config, NULL, buf, sizeof buf, &len), BRUIT_E_INVALID);
+    ROW(bruit_config_get(config, "name", NULL, sizeof buf, &len), BRUIT_E_INVALID);
+    OK(bruit_config_get(config, "name", buf, sizeof buf, NULL));
+    ROW(bruit_config_add_seed(NULL, address), BRUIT_E_HANDLE);
+    ROW(bruit_config_add_seed(config, NULL), BRUIT_E_INVALID);
+    ROW(bruit_config_add_key(NULL, buf, BRUIT_KEY_LEN), BRUIT_E_HANDLE);
+    ROW(bruit_config_add_key(config, NULL, BRUIT_KEY_LEN), BRUIT_E_INVALID);
+    ROW(bruit_config_add_key(config, NULL, 0), BRUIT_E_INVALID);
+    ROW(bruit_config_set_meta(NULL, "role", "db", 2), BRUIT_E_HANDLE);
+    ROW(bruit_config_set_meta(config, NULL, "db", 2), BRUIT_E_INVALID);
+    ROW(bruit_config_set_meta(config, "role", NULL, 2), BRUIT_E_INVALID);
+    OK(bruit_config_set_meta(config, "role", NULL, 0));
+    ROW(bruit_config_adopt_sockets(NULL, -1, -1), BRUIT_E_HANDLE);
+    ROW(bruit_config_set_runtime(NULL, NULL), BRUIT_E_HANDLE);
+    ROW(bruit_config_set_runtime(config, NULL), BRUIT_E_HANDLE);
+    ROW(bruit_config_on_log(NULL, 6, NULL, NULL, NULL), BRUIT_E_HANDLE);
+    OK(bruit_config_on_log(config, 6, NULL, NULL, NULL));
+
+    /* runtime */
+    ROW(bruit_runtime_new(NULL), BRUIT_E_INVALID);
+    ROW(bruit_runtime_free(NULL), BRUIT_E_HANDLE);
+
+    /* node */
+    ROW(bruit_node_new(NULL, &node), BRUIT_E_HANDLE);
+    ROW(bruit_node_new(config, NULL), BRUIT_E_INVALID);
+    ROW(bruit_node_start(NULL), BRUIT_E_HANDLE);
+    ROW(bruit_node_join(NULL, &address, 1, 0), BRUIT_E_HANDLE);
+    ROW(bruit_node_join(node, NULL, 1, 0), BRUIT_E_INVALID);
+    ROW(bruit_node_join(node, &no_address, 1, 0), BRUIT_E_INVALID);
+    ROW(bruit_node_join(node, NULL, 0, 0), BRUIT_E_INVALID);
+    ROW(bruit_node_leave(NULL, 0), BRUIT_E_HANDLE);
+    ROW(bruit_node_stop(NULL, 0), BRUIT_E_HANDLE);
+    ROW(bruit_node_free(NULL), BRUIT_E_HANDLE);
+    ROW(bruit_node_release(NULL), BRUIT_E_HANDLE);
+    ROW(bruit_node_state(NULL), BRUIT_E_HANDLE);
+    ROW(bruit_node_name(NULL, buf, sizeof buf, &len), BRUIT_E_HANDLE);
+    ROW(bruit_node_name(node, NULL, sizeof buf, &len), BRUIT_E_INVALID);
+    OK(bruit_node_name(node, buf, sizeof buf, NULL));
+    ROW(bruit_node_address(NULL, buf, sizeof buf, &len), BRUIT_E_HANDLE);
+    ROW(bruit_node_address(node, NULL, sizeof buf, &len), BRUIT_E_INVALID);
+    OK(bruit_node_address(node, buf, sizeof buf, NULL));
+    ROW(bruit_node_set(NULL, "gossip_fanout", "3"), BRUIT_E_HANDLE);
+    ROW(bruit_node_set(node, NULL, "3"), BRUIT_E_INVALID);
+    ROW(bruit_node_set(node, "gossip_fanout", NULL), BRUIT_E_INVALID);
+    ROW(bruit_node_set_meta(NULL, &change, 1), BRUIT_E_HANDLE);
+    ROW(bruit_node_set_meta(node, NULL, 1), BRUIT_E_INVALID);
+    ROW(bruit_node_set_meta(node, NULL, 0), BRUIT_E_INVALID);
+    ROW(bruit_node_set_meta(node, &no_key, 1), BRUIT_E_INVALID);
+    ROW(bruit_node_set_meta(node, &no_value, 1), BRUIT_E_INVALID);
+
+    /* events */
+    ROW(bruit_node_on_event(NULL, BRUIT_EVENT_ALL, on_event, NULL, NULL, &number), BRUIT_E_HANDLE);
+    ROW(bruit_node_on_event(node, BRUIT_EVENT_ALL, NULL, NULL, NULL, &number), BRUIT_E_INVALID);
+    OK(bruit_node_on_event(node, BRUIT_EVENT_ALL, on_event, NULL, NULL, NULL));
+    ROW(bruit_node_unsubscribe(NULL, 1), BRUIT_E_HANDLE);
+    ROW(bruit_node_event_fd(NULL), BRUIT_E_HANDLE);
+    ROW(bruit_node_dispatch(NULL, 0), BRUIT_E_HANDLE);
+    ROW(bruit_node_wait(NULL, 0), BRUIT_E_HANDLE);
+    ROW(bruit_node_wakeup(NULL), BRUIT_E_HANDLE);
+    const bruit_event *event = NULL;
+    ROW(bruit_node_next_event(NULL, &event), BRUIT_E_HANDLE);
+    ROW(bruit_node_next_event(node, NULL), BRUIT_E_INVALID);
+    bruit_event_free(NULL);
+
+    /* members */
+    bruit_members *other = NULL;
+    ROW(bruit_node_members(NULL, &other), BRUIT_E_HANDLE);
+    ROW(bruit_node_members(node, NULL), BRUIT_E_INVALID);
+    NONE(bruit_node_view(NULL));
+    NONE(bruit_members_len(NULL));
+    NONE(bruit_members_view(NULL));
+    NONE(bruit_members_local(NULL));
+    NONE(bruit_members_at(NULL, 0));
+    NONE(bruit_members_find(NULL, "null"));
+    NONE(bruit_members_find(members, NULL));
+    NONE(bruit_members_with(NULL, "role", members_out, 1));
+    NONE(bruit_members_with(members, NULL, members_out, 1));
+    NONE(bruit_members_with(members, "role", NULL, 1));
+    EQ(bruit_members_with(members, "role", NULL, 0), 1);
+    ROW(bruit_member_meta(NULL, "role", &value, &len), BRUIT_E_INVALID);
+    ROW(bruit_member_meta(local, NULL, &value, &len), BRUIT_E_INVALID);
+    OK(bruit_member_meta(local, "role", NULL, &len));
+    OK(bruit_member_meta(local, "role", &value, NULL));
+    NONE(bruit_member_meta_len(NULL));
+    ROW(bruit_member_meta_at(NULL, 0, &key, &value, &len), BRUIT_E_INVALID);
+    OK(bruit_member_meta_at(local, 0, NULL, &value, &len));
+    OK(bruit_member_meta_at(local, 0, &key, NULL, &len));
+    OK(bruit_member_meta_at(local, 0, &key, &value, NULL));
+    bruit_members_free(NULL);
+
+    /* stats */
+    stats.size = sizeof stats;
+    ROW(bruit_node_stats(NULL, &stats), BRUIT_E_HANDLE);
+    ROW(bruit_node_stats(node, NULL), BRUIT_E_INVALID);
+    ROW(bruit_node_stat(NULL, "acks", &number), BRUIT_E_HANDLE);
+    ROW(bruit_node_stat(node, NULL, &number), BRUIT_E_INVALID);
+    ROW(bruit_node_stat(node, "acks", NULL), BRUIT_E_INVALID);
+
+    CHECK(other == NULL && event == NULL);
+    bruit_members_free(members);
+    OK(bruit_node_free(node));
+    OK(bruit_config_free(config));
+}

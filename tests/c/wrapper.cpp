@@ -1,0 +1,218 @@
+// include/bruit.hpp: lifetimes, errors, and exceptions in callbacks.
+#include <bruit.hpp>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+#include <type_traits>
+#include <unistd.h>
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            std::exit(1); \
+        } \
+    } while (0)
+
+using namespace std::chrono_literals;
+
+static_assert(!std::is_copy_constructible_v<bruit::config> && std::is_nothrow_move_constructible_v<bruit::config>);
+static_assert(!std::is_copy_constructible_v<bruit::node> && std::is_nothrow_move_constructible_v<bruit::node>);
+static_assert(!std::is_copy_constructible_v<bruit::members> && std::is_nothrow_move_constructible_v<bruit::members>);
+static_assert(std::is_nothrow_move_assignable_v<bruit::node> && std::is_nothrow_move_assignable_v<bruit::runtime>);
+static_assert(std::is_base_of_v<std::system_error, bruit::error>);
+
+static bruit::config local(const char *name, const char *dispatch = "thread") {
+    bruit::config config;
+    config.set("profile", "local").set("name", name).set("bind", "127.0.0.1:0").set("dispatch", dispatch);
+    return config;
+}
+
+template <class Call> static int code_of(Call call) {
+    try {
+        call();
+    } catch (const bruit::error &e) {
+        CHECK(&e.code().category() == &bruit::category());
+        CHECK(std::string(e.what()).size() > 0);
+        return e.code().value();
+    }
+    return 0;
+}
+
+// Counts, and lets a test wait.
+struct counter {
+    std::mutex lock;
+    std::condition_variable more;
+    int count = 0;
+
+    void add() {
+        std::lock_guard<std::mutex> guard(lock);
+        count++;
+        more.notify_all();
+    }
+    void reach(int wanted) {
+        std::unique_lock<std::mutex> guard(lock);
+        CHECK(more.wait_for(guard, 60s, [&] { return count >= wanted; }));
+    }
+};
+
+static void errors_are_exceptions() {
+    bruit::config config = local("errors");
+    CHECK(code_of([&] { config.set("no_such_option", "1"); }) == BRUIT_E_NOT_FOUND);
+    CHECK(code_of([&] { config.set("probe_interval", "soon"); }) == BRUIT_E_INVALID);
+    CHECK(code_of([&] { config.key("short"); }) == BRUIT_E_INVALID);
+    CHECK(code_of([&] { config.load("/nonexistent"); }) == BRUIT_E_IO);
+    try {
+        config.load("/nonexistent");
+    } catch (const bruit::error &e) {
+        CHECK(e.os() == ENOENT);
+    }
+    CHECK(config.get("name") == "errors");
+    std::string longer(200, 'x'); // more than the wrapper's first buffer
+    config.set("name", longer);
+    CHECK(config.get("name") == longer);
+    bruit::config copy = config.dup();
+    config.set("name", "errors");
+    CHECK(copy.get("name") == longer);
+
+    bruit::node node(config);
+    CHECK(node.name() == "errors");
+    CHECK(code_of([&] { node.address(); }) == BRUIT_E_STATE);
+    node.free();
+    CHECK(code_of([&] { node.state(); }) == BRUIT_E_HANDLE);
+}
+
+static void members_are_a_range() {
+    bruit::runtime shared;
+    bruit::node a(local("a").runtime(shared).meta("role", "db"));
+    bruit::node b(local("b").runtime(shared).meta("role", "web").meta("empty", ""));
+    counter joined;
+    a.on_event(BRUIT_EVENT_JOIN, [&](const bruit::event &event) {
+        CHECK(event.name() == "JOIN" && event.member()->name() == "b" && !event.before());
+        joined.add();
+    });
+    a.start();
+    b.start();
+    CHECK(b.join({a.address()}, 60s) == 1);
+    joined.reach(1);
+    bruit::members members = a.members();
+    std::string names;
+    for (bruit::member member : members)
+        names += std::string(member.name()) + "@" + std::string(member.address()) + " ";
+    CHECK(names == "a@" + a.address() + " b@" + b.address() + " ");
+    CHECK(members.size() == 2 && members.local().name() == "a" && members.local().is_local());
+    CHECK(members.find("b")->meta("role") == "web");
+    CHECK(members.find("b")->meta("empty") == "" && !members.find("b")->meta("none"));
+    CHECK(members.find("b")->meta().size() == 2 && members.find("b")->meta()[1].first == "role");
+    CHECK(!members.find("c"));
+    CHECK(members.with("role=db").size() == 1 && members.with("role").size() == 2);
+
+    counter updated;
+    a.on_event(BRUIT_EVENT_UPDATE, [&](const bruit::event &event) {
+        CHECK((event.changed() & BRUIT_CHANGED_META) != 0 && event.before());
+        if (event.member()->meta("role") == "cache" && !event.member()->meta("empty"))
+            updated.add();
+    });
+    b.set_meta({{"role", "cache"}, {"empty", std::nullopt}});
+    updated.reach(1);
+    CHECK(a.stats().packets_in > 0 && a.stat("packets_in") > 0 && a.view() >= members.view());
+
+    bruit::node moved = std::move(a); // subscriptions move with it
+    CHECK(moved.state() == BRUIT_NODE_RUNNING);
+    CHECK(moved.stop());
+    members = moved.members();
+    moved.free();
+    CHECK(members.local().name() == "a");
+}
+
+static void events_can_be_dispatched_or_pulled() {
+    bruit::node a(local("a", "manual")), b(local("b", "manual")), c(local("c"));
+    int joins = 0;
+    a.on_event(BRUIT_EVENT_JOIN, [&](const bruit::event &) { joins++; });
+    a.start();
+    b.start();
+    c.start();
+    CHECK(a.event_fd() >= 0);
+    CHECK(c.join({a.address()}, 60s) == 1);
+    while (joins == 0)
+        if (a.wait(60s))
+            a.dispatch();
+    CHECK(c.join({b.address()}, 60s) == 1);
+    for (;;) {
+        std::optional<bruit::taken_event> event = b.next_event();
+        if (event && event->kind() == BRUIT_EVENT_JOIN)
+            break;
+        if (!event)
+            b.wait(60s);
+    }
+    b.wakeup();
+    CHECK(code_of([&] { c.dispatch(); }) == BRUIT_E_STATE);
+}
+
+static void exceptions_stay_out_of_bruit() {
+    counter handled, logged, ended;
+    bruit::config config = local("throws");
+    config.on_log(BRUIT_LEVEL_ERROR, [&](int level, std::string_view target, std::string_view text) {
+        if (target == "callback" && level == BRUIT_LEVEL_ERROR && text.find("no good") != std::string_view::npos)
+            logged.add();
+        throw std::runtime_error("from the log");
+    });
+    bruit::node node(config), peer(local("peer")), other(local("other"));
+    struct last {
+        counter *ended;
+        ~last() { ended->add(); }
+    };
+    auto marker = std::make_shared<last>(last{&ended});
+    ended.count = 0; // the temporary of the line above
+    std::uint64_t subscription = node.on_event(BRUIT_EVENT_JOIN, [marker](const bruit::event &) { throw std::runtime_error("no good"); });
+    marker.reset();
+    node.start();
+    peer.start();
+    other.start();
+    node.join({peer.address()}, 60s); // without a handler: to the log
+    logged.reach(1);
+    node.on_exception([&](std::exception_ptr thrown) {
+        CHECK(thrown != nullptr);
+        handled.add();
+        throw 1;
+    });
+    node.join({other.address()}, 60s);
+    handled.reach(1);
+    node.unsubscribe(subscription);
+    ended.reach(1);
+    CHECK(ended.count == 1);
+}
+
+static void the_destructor_releases() {
+    counter freed;
+    struct guard {
+        counter *freed;
+        explicit guard(counter *c) : freed(c) {}
+        ~guard() { freed->add(); }
+    };
+    bruit_node *raw = nullptr;
+    {
+        bruit::node node(local("scoped"));
+        node.on_event(BRUIT_EVENT_ALL, [held = std::make_shared<guard>(&freed)](const bruit::event &) {});
+        node.start();
+        raw = node.raw();
+    }
+    CHECK(bruit_node_state(raw) == BRUIT_E_HANDLE);
+    freed.reach(1);
+    // A failed registration leaves nothing behind, and frees once.
+    bruit::node node(local("fails"));
+    CHECK(code_of([&] { node.on_event(0, [held = std::make_shared<guard>(&freed)](const bruit::event &) {}); }) == BRUIT_E_INVALID);
+    CHECK(freed.count == 2);
+}
+
+int main() {
+    alarm(180);
+    errors_are_exceptions();
+    members_are_a_range();
+    events_can_be_dispatched_or_pulled();
+    exceptions_stay_out_of_bruit();
+    the_destructor_releases();
+}
