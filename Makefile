@@ -160,6 +160,7 @@ install: $(RELEASED)
 	install -m 644 include/bruit.h include/bruit.hpp '$(DESTDIR)$(INCLUDEDIR)'
 	@$(fill) ffi/bruit.pc.in >'$(DESTDIR)$(LIBDIR)/pkgconfig/bruit.pc'
 	@$(fill) ffi/bruitConfig.cmake.in >'$(DESTDIR)$(LIBDIR)/cmake/bruit/bruitConfig.cmake'
+	@$(fill) ffi/bruitConfigVersion.cmake.in >'$(DESTDIR)$(LIBDIR)/cmake/bruit/bruitConfigVersion.cmake'
 	@echo 'installed bruit $(VERSION) to $(DESTDIR)$(PREFIX)'
 
 uninstall:

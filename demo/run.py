@@ -79,7 +79,7 @@ def demo(program, cluster, screen):
             return
         if kind in ("SUSPECT", "DEAD", "LEFT", "ALIVE"):
             screen.say(f"{child.name} sees {member} {screen.paint(kind, kind.lower())}", at)
-        elif kind == "JOIN" and at - shown > 0.01:
+        elif kind == "JOIN" and not results and at - shown > 0.01:
             shown = at
             screen.row(cluster, at)
 

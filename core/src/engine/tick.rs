@@ -122,6 +122,9 @@ impl Engine {
         let live = members.live_len();
         rumors.fill(config, live, |rumor| {
             let Some(entry) = members.get(rumor.about) else { return Told::Moot };
+            if Some(entry.run) == to.run {
+                return Told::Idle;
+            }
             let fits = match rumor.aspect {
                 Aspect::Record if entry.is_live() => {
                     out.try_append(i, &Frame::Record(telling.record(now.mono, config, entry)))

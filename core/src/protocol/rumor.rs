@@ -43,6 +43,8 @@ pub struct Rumor {
 pub enum Told {
     Yes,
     NoRoom,
+    /// It is no news to this receiver: it is about itself.
+    Idle,
     /// There is nothing to say any more.
     Moot,
 }
@@ -149,6 +151,7 @@ impl Rumors {
                 }
                 match tell(rumor) {
                     Told::Moot => self.stop(rumor),
+                    Told::Idle => self.told[times].push_back((rumor, ticket)),
                     Told::NoRoom => {
                         self.told[times].push_back((rumor, ticket));
                         misfits += 1;

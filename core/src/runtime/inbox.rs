@@ -123,13 +123,10 @@ impl Inbox {
         self.state.lock().queue.live
     }
 
-    /// Total of items dropped so far.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.state.lock().queue.dropped_total
-    }
-
-    pub(crate) fn coalesced(&self) -> u64 {
-        self.state.lock().queue.coalesced
+    /// How many items were dropped so far, and how many folded into later ones.
+    pub(crate) fn losses(&self) -> (u64, u64) {
+        let queue = &self.state.lock().queue;
+        (queue.dropped_total, queue.coalesced)
     }
 
     pub(crate) fn poke(&self) {

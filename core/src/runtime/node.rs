@@ -1334,8 +1334,7 @@ impl Shared {
         let engine = self.peek(|live| live.engine.counters().clone());
         let engine = engine.unwrap_or_else(|| self.last.lock().counters.clone());
         let mut runtime = self.tally.read();
-        runtime.events_coalesced = self.inbox.coalesced();
-        runtime.events_dropped = self.inbox.dropped();
+        (runtime.events_dropped, runtime.events_coalesced) = self.inbox.losses();
         runtime.log_dropped = self.log.dropped();
         Ok(Stats { engine, runtime })
     }

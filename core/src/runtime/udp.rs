@@ -302,9 +302,9 @@ impl Receiver {
         if n < 0 {
             return Err(io::Error::last_os_error());
         }
-        for i in 0..n as usize {
-            // SAFETY: the kernel has filled head `i`.
-            let head = unsafe { heads[i].assume_init_ref() };
+        for (i, head) in heads.iter().enumerate().take(n as usize) {
+            // SAFETY: written above, and filled in by the kernel.
+            let head = unsafe { head.assume_init_ref() };
             let truncated = head.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             self.got[i] = Got {
                 from: read_addr(&self.names[i]).unwrap_or(NOWHERE),
