@@ -100,7 +100,9 @@ test: tools
 # C and C++ included: tests/*.rs compile and run tests/c and examples/c.
 test-rust: tools
 	$(SAY) 'Rust, C and C++ tests'
-	$(CARGO) test $(TEST_FLAGS)
+	$(CARGO) test --features bruit-core/sim $(TEST_FLAGS)
+	$(SAY) 'the engine alone: no_std'
+	$(CARGO) check --package bruit-core --no-default-features
 
 test-python: $(VENV)/wheel $(VENV)/tested-with
 	$(SAY) 'Python tests'
@@ -116,7 +118,7 @@ test-install: release | tools
 
 lint: tools $(VENV)/tested-with $(VENV)/wheel
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features bruit-core/sim --quiet -- -D warnings
 	$(CARGO) check --quiet --package bruit-core --no-default-features
 	$(BIN)/ruff check demo bench tests python
 	cd python && ../$(BIN)/mypy src
@@ -124,7 +126,7 @@ lint: tools $(VENV)/tested-with $(VENV)/wheel
 bench: tools
 	$(SAY) 'building the benchmarks'
 	@$(CARGO) bench --package bruit-core --no-run
-	$(CARGO) bench --quiet --package bruit-core --bench engine
+	$(CARGO) bench --quiet --package bruit-core --bench turn
 	$(CARGO) bench --quiet --package bruit-core --bench cluster
 
 soak: build/demo/node

@@ -193,16 +193,17 @@ pub extern "C" fn bruit_node_dispatch(node: *mut bruit_node, max: c_int) -> c_in
 /// Waits until an event waits, for programs without an event loop; of a node in dispatch mode "manual".
 ///
 /// \param timeout_ms 0 = just look, -1 = for ever.
-/// \return 1 where events wait; 0 after the timeout, after bruit_node_wakeup(), and once the node has stopped;
-///         BRUIT_E_STATE on a node in mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
+/// \return 1 where events wait; 0 after the timeout and after bruit_node_wakeup(); BRUIT_E_STATE on a stopped node
+///         without events, and on a node in mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
 #[unsafe(no_mangle)]
 pub extern "C" fn bruit_node_wait(node: *mut bruit_node, timeout_ms: c_int) -> c_int {
     guard(|| node_of(node)?.wait(wait(timeout_ms)?).map(c_int::from))
 }
 
-/// Ends a bruit_node_wait() of another thread, or the next one where none is under way. Not for signal handlers.
+/// Ends a bruit_node_wait() of another thread, or the next one where none is under way; makes the event descriptor
+/// readable until the next bruit_node_dispatch(). Not for signal handlers.
 ///
-/// \return BRUIT_OK.
+/// \return BRUIT_OK; BRUIT_E_STATE on a node in mode "thread".
 #[unsafe(no_mangle)]
 pub extern "C" fn bruit_node_wakeup(node: *mut bruit_node) -> c_int {
     guard(|| node_of(node)?.wakeup().map(|()| 0))

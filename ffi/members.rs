@@ -65,7 +65,7 @@ pub struct bruit_member {
     pub epoch: u64,
     /** How often, in this run, it refuted a suspicion. */
     pub incarnation: u64,
-    /** For how long it has been in `state`, by this node's clock. */
+    /** For how long it has been in `state`, by this node's clock; 0 in events. */
     pub state_age_ms: u64,
     /** Round-trip time of probes, smoothed; 0 where unknown, as in events. */
     pub rtt_us: u64,

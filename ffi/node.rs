@@ -2,9 +2,10 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bruit_core::error::Result;
+use bruit_core::error::{Code, Error, Result};
 use bruit_core::runtime::{Adopt, LogSink, Node};
 
 use crate::config::{Settings, bruit_config, meta_value, settings_of};
@@ -75,6 +76,7 @@ pub extern "C" fn bruit_node_start(node: *mut bruit_node) -> c_int {
     guard(|| {
         let handle = handle_of(node)?;
         handle.node.start()?;
+        handle.started_by.store(std::process::id(), Ordering::Release);
         handle.forget_adopted();
         Ok(0)
     })
@@ -155,6 +157,7 @@ pub extern "C" fn bruit_node_free(node: *mut bruit_node) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn bruit_node_release(node: *mut bruit_node) -> c_int {
     guard(|| {
+        handle_of(node)?;
         NODES.remove(node.addr())?.node.release();
         Ok(0)
     })
@@ -224,7 +227,8 @@ pub unsafe extern "C" fn bruit_node_set(node: *mut bruit_node, key: *const c_cha
 ///
 /// \param changes keys and values, copied; a value of NULL deletes its key.
 /// \return BRUIT_OK; BRUIT_E_TOO_BIG: all keys and values together would be larger than the option "meta_max";
-///         BRUIT_E_INVALID: a malformed key; nothing is changed then.
+///         BRUIT_E_INVALID: a malformed key; BRUIT_E_STATE: not running (bruit_config_set_meta() is for before the
+///         start). Nothing is changed then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bruit_node_set_meta(node: *mut bruit_node, changes: *const bruit_kv, count: usize) -> c_int {
     guard(|| {
@@ -237,6 +241,8 @@ pub unsafe extern "C" fn bruit_node_set_meta(node: *mut bruit_node, changes: *co
 
 struct Handle {
     node: Node,
+    /// The process that started it, or 0. Core tests it as well, but not where it has no error to give.
+    started_by: AtomicU32,
     /// Duplicates of adopted sockets, until `start` has duplicated them in turn.
     adopted: Mutex<Vec<Arc<OwnedFd>>>,
 }
@@ -248,7 +254,8 @@ impl Handle {
         let adopt = Adopt { udp: raw(&udp), tcp: raw(&tcp) };
         let log = log.map(|log| LogSink::new(log.max_level, move |level, target, text| log.write(level, target, text)));
         let node = Node::new_with(&config, runtime, adopt, log)?;
-        Ok(Handle { node, adopted: Mutex::new(udp.into_iter().chain(tcp).collect()) })
+        let adopted = Mutex::new(udp.into_iter().chain(tcp).collect());
+        Ok(Handle { node, started_by: AtomicU32::new(0), adopted })
     }
 
     /// Else the port would stay bound after a stop.
@@ -262,19 +269,28 @@ impl Handle {
 
 static NODES: Slab<Handle> = Slab::new(3, "node");
 
+/// The way into every call on a node: no lock has been touched when a forked child is turned away here.
 fn handle_of(node: *const bruit_node) -> Result<Arc<Handle>> {
-    NODES.get(node.addr())
+    let handle = NODES.get(node.addr())?;
+    match handle.started_by.load(Ordering::Acquire) {
+        0 => Ok(handle),
+        pid if pid == std::process::id() => Ok(handle),
+        pid => Err(Error::new(Code::Forked, format!("the node was started by process {pid}; this is a child of it"))),
+    }
 }
 
 pub fn node_of(node: *const bruit_node) -> Result<Node> {
     handle_of(node).map(|handle| handle.node.clone())
 }
 
+/// A key, and its new value or none.
+type Change<'a> = (&'a str, Option<&'a [u8]>);
+
 /// The three fields of the first version of the struct, read at the distance that the caller's version of it has.
 ///
 /// # Safety
 /// `changes` is NULL or leads to `count` elements with valid texts and bytes, which stay as they are for `'a`.
-unsafe fn changes_of<'a>(changes: *const bruit_kv, count: usize) -> Result<Vec<(&'a str, Option<&'a [u8]>)>> {
+unsafe fn changes_of<'a>(changes: *const bruit_kv, count: usize) -> Result<Vec<Change<'a>>> {
     // SAFETY: promised by the caller; the first element has at least the fields of the first version.
     let Some(first) = (unsafe { array("changes", changes, count.min(1)) })?.first() else {
         return Err(invalid("count is 0: expected at least one key"));

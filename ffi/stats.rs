@@ -23,7 +23,7 @@ pub struct bruit_stats {
     pub malformed: u64,
     /** frames dropped because their sender may not send them */
     pub unexpected: u64,
-    /** packets from runs that are no members (yet, or any more) */
+    /** pings from runs that are no members (yet, or any more) */
     pub unknown_sender: u64,
     /** answers to our pings */
     pub acks: u64,
@@ -43,6 +43,10 @@ pub struct bruit_stats {
     pub deaths: u64,
     /** stale news about the dead or left that was answered with the accusation */
     pub accused_back: u64,
+    /** questions not answered because their packet had asked for too much already */
+    pub answers_cut: u64,
+    /** metadata of others refused because it exceeds 64 KiB or 1,024 keys */
+    pub state_refused: u64,
     /** joiners that we let in */
     pub joins_accepted: u64,
     /** joiners that we refused: version, or name in use */
@@ -69,8 +73,94 @@ pub struct bruit_stats {
     pub stalls: u64,
     /** local health: 0 is healthy (Lifeguard) */
     pub health: u64,
-    /** Datagrams handed to the kernel. */
-    pub datagrams_sent: u64,
+    /** datagrams received */
+    pub datagrams_in: u64,
+    /** bytes in datagrams received */
+    pub datagram_bytes_in: u64,
+    /** datagrams handed to the kernel */
+    pub datagrams_out: u64,
+    /** bytes in datagrams handed to the kernel */
+    pub datagram_bytes_out: u64,
+    /** datagrams that the kernel did not take */
+    pub datagrams_failed: u64,
+    /** datagrams received that are larger than any of ours */
+    pub datagrams_too_large: u64,
+    /** failed receive calls */
+    pub receive_errors: u64,
+    /** datagrams that the kernel dropped because the receive buffer was full */
+    pub receive_overflow: u64,
+    /** ICMP messages that nobody listens at an address */
+    pub unreachable: u64,
+    /** other ICMP messages about datagrams that we sent */
+    pub path_errors: u64,
+    /** stream records received */
+    pub records_in: u64,
+    /** bytes received on links */
+    pub record_bytes_in: u64,
+    /** stream records written to links */
+    pub records_out: u64,
+    /** bytes written to links */
+    pub record_bytes_out: u64,
+    /** stream records dropped because a queue was full or a link could not be made */
+    pub records_dropped: u64,
+    /** links open now */
+    pub links: u64,
+    /** links that we opened */
+    pub links_dialed: u64,
+    /** links that peers opened */
+    pub links_accepted: u64,
+    /** connections that were refused or could not be made */
+    pub links_refused: u64,
+    /** links closed because no connection or valid record came in time */
+    pub links_timed_out: u64,
+    /** links closed because max_links was reached */
+    pub links_evicted: u64,
+    /** links closed by errors, ours or the peer's */
+    pub links_broken: u64,
+    /** connections that could not be accepted: no descriptors, no memory */
+    pub accept_errors: u64,
+    /** connections closed at once because too many unproven ones were open */
+    pub strangers_refused: u64,
+    /** senders whose packets can be opened without a new key derivation, now */
+    pub sessions: u64,
+    /** look-ups of host names that failed */
+    pub names_unresolved: u64,
+    /** timers that fired late by more than stall_threshold */
+    pub late_ticks: u64,
+    /** events queued for the application */
+    pub events: u64,
+    /** membership events folded into later ones because the application was behind */
+    pub events_coalesced: u64,
+    /** events dropped because the inbox was full */
+    pub events_dropped: u64,
+    /** panics of the application's handlers */
+    pub handler_panics: u64,
+    /** log lines dropped because too many waited */
+    pub log_dropped: u64,
+    /** packets refused by the envelope, for all reasons together */
+    pub packets_rejected: u64,
+    /** packets refused: shorter than an empty envelope */
+    pub rejected_short: u64,
+    /** packets refused: another version of the envelope, or no envelope at all */
+    pub rejected_version: u64,
+    /** packets refused: a flag that this version does not know */
+    pub rejected_flags: u64,
+    /** packets refused: the sender's run id is 0 */
+    pub rejected_session: u64,
+    /** packets refused: sent by this very run */
+    pub rejected_loopback: u64,
+    /** packets refused: sealed where no key is configured, or in clear where one is */
+    pub rejected_mode: u64,
+    /** packets refused: a key that is not in the keyring, or another cluster's label */
+    pub rejected_key: u64,
+    /** packets refused: a counter seen before, or older than the window */
+    pub rejected_replay: u64,
+    /** packets refused: an unknown sender, above derive_rate a second */
+    pub rejected_derive_limit: u64,
+    /** packets refused: the tag is wrong: damaged, forged, replayed from elsewhere, or for another run */
+    pub rejected_tag: u64,
+    /** packets refused: the checksum is wrong: damaged, another cluster's, or for another run */
+    pub rejected_checksum: u64,
 }
 
 /// One counter.
@@ -157,6 +247,8 @@ const FIELDS: &[&str] = &[
     "refutations",
     "deaths",
     "accused_back",
+    "answers_cut",
+    "state_refused",
     "joins_accepted",
     "joins_refused",
     "cookies_bad",
@@ -170,7 +262,50 @@ const FIELDS: &[&str] = &[
     "probed_first",
     "stalls",
     "health",
-    "datagrams_sent",
+    "datagrams_in",
+    "datagram_bytes_in",
+    "datagrams_out",
+    "datagram_bytes_out",
+    "datagrams_failed",
+    "datagrams_too_large",
+    "receive_errors",
+    "receive_overflow",
+    "unreachable",
+    "path_errors",
+    "records_in",
+    "record_bytes_in",
+    "records_out",
+    "record_bytes_out",
+    "records_dropped",
+    "links",
+    "links_dialed",
+    "links_accepted",
+    "links_refused",
+    "links_timed_out",
+    "links_evicted",
+    "links_broken",
+    "accept_errors",
+    "strangers_refused",
+    "sessions",
+    "names_unresolved",
+    "late_ticks",
+    "events",
+    "events_coalesced",
+    "events_dropped",
+    "handler_panics",
+    "log_dropped",
+    "packets_rejected",
+    "rejected_short",
+    "rejected_version",
+    "rejected_flags",
+    "rejected_session",
+    "rejected_loopback",
+    "rejected_mode",
+    "rejected_key",
+    "rejected_replay",
+    "rejected_derive_limit",
+    "rejected_tag",
+    "rejected_checksum",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

@@ -398,7 +398,7 @@ typedef struct bruit_member {
     uint64_t epoch;
     /** How often, in this run, it refuted a suspicion. */
     uint64_t incarnation;
-    /** For how long it has been in `state`, by this node's clock. */
+    /** For how long it has been in `state`, by this node's clock; 0 in events. */
     uint64_t state_age_ms;
     /** Round-trip time of probes, smoothed; 0 where unknown, as in events. */
     uint64_t rtt_us;
@@ -465,7 +465,7 @@ typedef struct bruit_stats {
     uint64_t malformed;
     /** frames dropped because their sender may not send them */
     uint64_t unexpected;
-    /** packets from runs that are no members (yet, or any more) */
+    /** pings from runs that are no members (yet, or any more) */
     uint64_t unknown_sender;
     /** answers to our pings */
     uint64_t acks;
@@ -485,6 +485,10 @@ typedef struct bruit_stats {
     uint64_t deaths;
     /** stale news about the dead or left that was answered with the accusation */
     uint64_t accused_back;
+    /** questions not answered because their packet had asked for too much already */
+    uint64_t answers_cut;
+    /** metadata of others refused because it exceeds 64 KiB or 1,024 keys */
+    uint64_t state_refused;
     /** joiners that we let in */
     uint64_t joins_accepted;
     /** joiners that we refused: version, or name in use */
@@ -511,8 +515,94 @@ typedef struct bruit_stats {
     uint64_t stalls;
     /** local health: 0 is healthy (Lifeguard) */
     uint64_t health;
-    /** Datagrams handed to the kernel. */
-    uint64_t datagrams_sent;
+    /** datagrams received */
+    uint64_t datagrams_in;
+    /** bytes in datagrams received */
+    uint64_t datagram_bytes_in;
+    /** datagrams handed to the kernel */
+    uint64_t datagrams_out;
+    /** bytes in datagrams handed to the kernel */
+    uint64_t datagram_bytes_out;
+    /** datagrams that the kernel did not take */
+    uint64_t datagrams_failed;
+    /** datagrams received that are larger than any of ours */
+    uint64_t datagrams_too_large;
+    /** failed receive calls */
+    uint64_t receive_errors;
+    /** datagrams that the kernel dropped because the receive buffer was full */
+    uint64_t receive_overflow;
+    /** ICMP messages that nobody listens at an address */
+    uint64_t unreachable;
+    /** other ICMP messages about datagrams that we sent */
+    uint64_t path_errors;
+    /** stream records received */
+    uint64_t records_in;
+    /** bytes received on links */
+    uint64_t record_bytes_in;
+    /** stream records written to links */
+    uint64_t records_out;
+    /** bytes written to links */
+    uint64_t record_bytes_out;
+    /** stream records dropped because a queue was full or a link could not be made */
+    uint64_t records_dropped;
+    /** links open now */
+    uint64_t links;
+    /** links that we opened */
+    uint64_t links_dialed;
+    /** links that peers opened */
+    uint64_t links_accepted;
+    /** connections that were refused or could not be made */
+    uint64_t links_refused;
+    /** links closed because no connection or valid record came in time */
+    uint64_t links_timed_out;
+    /** links closed because max_links was reached */
+    uint64_t links_evicted;
+    /** links closed by errors, ours or the peer's */
+    uint64_t links_broken;
+    /** connections that could not be accepted: no descriptors, no memory */
+    uint64_t accept_errors;
+    /** connections closed at once because too many unproven ones were open */
+    uint64_t strangers_refused;
+    /** senders whose packets can be opened without a new key derivation, now */
+    uint64_t sessions;
+    /** look-ups of host names that failed */
+    uint64_t names_unresolved;
+    /** timers that fired late by more than stall_threshold */
+    uint64_t late_ticks;
+    /** events queued for the application */
+    uint64_t events;
+    /** membership events folded into later ones because the application was behind */
+    uint64_t events_coalesced;
+    /** events dropped because the inbox was full */
+    uint64_t events_dropped;
+    /** panics of the application's handlers */
+    uint64_t handler_panics;
+    /** log lines dropped because too many waited */
+    uint64_t log_dropped;
+    /** packets refused by the envelope, for all reasons together */
+    uint64_t packets_rejected;
+    /** packets refused: shorter than an empty envelope */
+    uint64_t rejected_short;
+    /** packets refused: another version of the envelope, or no envelope at all */
+    uint64_t rejected_version;
+    /** packets refused: a flag that this version does not know */
+    uint64_t rejected_flags;
+    /** packets refused: the sender's run id is 0 */
+    uint64_t rejected_session;
+    /** packets refused: sent by this very run */
+    uint64_t rejected_loopback;
+    /** packets refused: sealed where no key is configured, or in clear where one is */
+    uint64_t rejected_mode;
+    /** packets refused: a key that is not in the keyring, or another cluster's label */
+    uint64_t rejected_key;
+    /** packets refused: a counter seen before, or older than the window */
+    uint64_t rejected_replay;
+    /** packets refused: an unknown sender, above derive_rate a second */
+    uint64_t rejected_derive_limit;
+    /** packets refused: the tag is wrong: damaged, forged, replayed from elsewhere, or for another run */
+    uint64_t rejected_tag;
+    /** packets refused: the checksum is wrong: damaged, another cluster's, or for another run */
+    uint64_t rejected_checksum;
 } bruit_stats;
 
 /** One counter. */
@@ -814,7 +904,8 @@ int bruit_node_set(bruit_node *node, const char *key, const char *value);
  *
  * \param changes keys and values, copied; a value of NULL deletes its key.
  * \return BRUIT_OK; BRUIT_E_TOO_BIG: all keys and values together would be larger than the option "meta_max";
- *         BRUIT_E_INVALID: a malformed key; nothing is changed then.
+ *         BRUIT_E_INVALID: a malformed key; BRUIT_E_STATE: not running (bruit_config_set_meta() is for before the
+ *         start). Nothing is changed then.
  */
 int bruit_node_set_meta(bruit_node *node, const bruit_kv *changes, size_t count);
 
@@ -871,15 +962,16 @@ int bruit_node_dispatch(bruit_node *node, int max);
  * Waits until an event waits, for programs without an event loop; of a node in dispatch mode "manual".
  *
  * \param timeout_ms 0 = just look, -1 = for ever.
- * \return 1 where events wait; 0 after the timeout, after bruit_node_wakeup(), and once the node has stopped;
- *         BRUIT_E_STATE on a node in mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
+ * \return 1 where events wait; 0 after the timeout and after bruit_node_wakeup(); BRUIT_E_STATE on a stopped node
+ *         without events, and on a node in mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
  */
 int bruit_node_wait(bruit_node *node, int timeout_ms);
 
 /**
- * Ends a bruit_node_wait() of another thread, or the next one where none is under way. Not for signal handlers.
+ * Ends a bruit_node_wait() of another thread, or the next one where none is under way; makes the event descriptor
+ * readable until the next bruit_node_dispatch(). Not for signal handlers.
  *
- * \return BRUIT_OK.
+ * \return BRUIT_OK; BRUIT_E_STATE on a node in mode "thread".
  */
 int bruit_node_wakeup(bruit_node *node);
 

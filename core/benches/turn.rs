@@ -1,5 +1,9 @@
-//! One engine turn: a ping in and its ACK out; a full packet of known updates. Nanoseconds and allocations, the envelope
-//! and the sockets apart. `cargo bench -p bruit-core --bench turn`
+//! One engine turn: a ping in and its ACK out; a full packet of known updates. Nanoseconds and allocations, the
+//! envelope and the sockets apart.
+//!
+//!     cargo bench --package bruit-core --bench turn
+
+mod report;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -13,7 +17,9 @@ use bruit_core::id::{Epoch, Incarnation, NodeName, RunId, Version};
 use bruit_core::outbox::{Outbox, Via};
 use bruit_core::rng::mix;
 use bruit_core::time::{Instant, Now, Wall};
+use bruit_core::wire::envelope;
 use bruit_core::wire::frame::{Entries, Frame, Record};
+use report::{Machine, Row};
 
 struct Counting;
 
@@ -36,26 +42,55 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static GLOBAL: Counting = Counting;
 
-fn main() {
-    let clock = calibrate();
-    println!("machine: one dependent hash step (3 multiplications' latency) {clock:.2} ns");
-    for n in [100, 1_000, 10_000] {
-        let mut bench = Bench::new(n);
-        let ping = frame(&Frame::Ping { seq: 1, beat: 5, fingerprint: 1 });
-        let (ns, allocations) = bench.measure(1_000_000, 1, |i| (i * 7919, &ping));
-        println!("{n:>6} members: ping in, ack out       {ns:7.1} ns = {:5.1} steps, {allocations} allocations", ns / clock);
+const DATAGRAM: usize = 1400;
 
-        let kinds: [(&str, &dyn Fn(&Bench, usize) -> Vec<u8>); 2] =
-            [("ALIVE ", &|b, i| b.alive(i)), ("RECORD", &|b, i| b.record(i))];
-        for (kind, update) in kinds {
-            let (packets, per_packet) = bench.packets(update);
-            let (ns, allocations) = bench.measure(20_000, per_packet, |i| (0, &packets[i % packets.len()]));
-            println!(
-                "{n:>6} members: known {kind}, {per_packet:>3}/packet {ns:7.1} ns an update = {:5.1} steps, {allocations} allocations",
-                ns / clock
-            );
-        }
+fn main() {
+    println!("$ cargo bench --package bruit-core --bench turn");
+    let machine = Machine::measure();
+    machine.print();
+    for n in [100, 1_000, 10_000] {
+        turn(&machine, n);
     }
+    for n in [1_000, 10_000] {
+        read(&machine, n, "ALIVE", |bench, i| bench.alive(i));
+        read(&machine, n, "RECORD", |bench, i| bench.record(i));
+    }
+}
+
+fn turn(machine: &Machine, members: usize) {
+    let mut bench = Bench::new(members);
+    let ping = frame(&Frame::Ping { seq: 1, beat: 5, fingerprint: 1 });
+    // From members far apart in the table, one after another.
+    let (ns, allocations) = bench.measure(1_000_000, 1, |i| (i * 7919, &ping));
+    assert_eq!(bench.out.packets().len(), 1, "an ACK");
+    Row {
+        what: &format!("one engine turn of {members} members: PING in, ACK out"),
+        value: ns,
+        unit: "ns",
+        reach: Some(100.0),
+        detail: format!("{allocations} allocations; {}", machine.in_copies(ns)),
+        others: match members {
+            100 => "others: foca, a whole probe cycle (ping out, ack in, timer), 345 ns",
+            1_000 => "others: foca 861 ns",
+            _ => "others: foca 2,210 ns",
+        },
+    }
+    .print();
+}
+
+fn read(machine: &Machine, members: usize, kind: &str, update: impl Fn(&Bench, usize) -> Vec<u8>) {
+    let mut bench = Bench::new(members);
+    let (packets, per_packet) = bench.packets(update);
+    let (ns, allocations) = bench.measure(20_000, per_packet, |i| (0, &packets[i % packets.len()]));
+    Row {
+        what: &format!("{members} members: a known {kind} of a full datagram"),
+        value: ns,
+        unit: "ns",
+        reach: Some(80.0),
+        detail: format!("{per_packet} in {DATAGRAM} B, {allocations} allocations; {}", machine.in_copies(ns)),
+        others: if members == 1_000 { "others: foca 640 ns" } else { "others: foca 7,080 ns" },
+    }
+    .print();
 }
 
 struct Bench {
@@ -75,7 +110,7 @@ impl Bench {
         };
         let runs = (0..n as u64).map(|i| RunId::new(mix(i + 5) | 1).expect("not zero")).collect();
         let engine = Engine::new(Arc::new(Config::new()), me, at(0), [7; 32]);
-        let mut bench = Bench { engine, out: Outbox::new(1400), runs, now: 1 };
+        let mut bench = Bench { engine, out: Outbox::new(DATAGRAM), runs, now: 1 };
         bench.engine.start(at(0), &mut bench.out);
         for i in 0..n {
             let record = bench.record(i);
@@ -99,7 +134,12 @@ impl Bench {
     }
 
     /// The best of five rounds: nanoseconds an update, and allocations in all of the last round.
-    fn measure<'a>(&mut self, turns: usize, updates: usize, packet: impl Fn(usize) -> (usize, &'a Vec<u8>)) -> (f64, u64) {
+    fn measure<'a>(
+        &mut self,
+        turns: usize,
+        updates: usize,
+        packet: impl Fn(usize) -> (usize, &'a Vec<u8>),
+    ) -> (f64, u64) {
         let mut best = f64::MAX;
         let mut allocations = 0;
         for _ in 0..5 {
@@ -116,13 +156,13 @@ impl Bench {
     }
 
     /// 200 packets full of updates about members far apart in the table.
-    fn packets(&self, update: &dyn Fn(&Bench, usize) -> Vec<u8>) -> (Vec<Vec<u8>>, usize) {
+    fn packets(&self, update: impl Fn(&Bench, usize) -> Vec<u8>) -> (Vec<Vec<u8>>, usize) {
         let mut count = 0;
         let packets = (0..200).map(|p| {
             let mut packet = Vec::new();
             for i in (p * 31..).step_by(7919) {
                 let update = update(self, i % self.runs.len());
-                if packet.len() + update.len() > 1400 - 34 {
+                if packet.len() + update.len() > DATAGRAM - envelope::OVERHEAD {
                     break;
                 }
                 packet.extend(update);
@@ -161,12 +201,4 @@ fn frame(frame: &Frame<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     frame.write(&mut bytes);
     bytes
-}
-
-/// Nanoseconds of one `mix`, each waiting for the last: what this machine is worth today.
-fn calibrate() -> f64 {
-    let n = 20_000_000u64;
-    let start = std::time::Instant::now();
-    black_box((0..n).fold(1, |z, _| mix(black_box(z))));
-    start.elapsed().as_nanos() as f64 / n as f64
 }

@@ -62,9 +62,21 @@ impl fmt::Display for NodeName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    pub fn next(self) -> Epoch {
+        Epoch((self.0 + 1).min(COUNTER_MAX))
+    }
+}
+
 /// SWIM §4.2: raised by its owner alone, to refute a suspicion. Counts inside one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    pub fn next(self) -> Incarnation {
+        Incarnation((self.0 + 1).min(COUNTER_MAX))
+    }
+}
 
 /// Drawn at random when a run begins and fixed for its life. Sealed packets, rumors and digests refer to members by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -58,6 +58,8 @@ pub struct Outbox {
     packets: Vec<Packet>,
     used: usize,
     datagram_max: usize,
+    /// Packets that news has been put on already.
+    pub ridden: usize,
     pub dropped: u64,
     pub events: Vec<Event>,
     pub completions: Vec<Completion>,
@@ -71,6 +73,7 @@ impl Outbox {
         Outbox {
             packets: Vec::new(),
             used: 0,
+            ridden: 0,
             datagram_max,
             dropped: 0,
             events: Vec::new(),
@@ -87,6 +90,7 @@ impl Outbox {
     /// Empties the outbox and keeps its room.
     pub fn clear(&mut self) {
         self.used = 0;
+        self.ridden = 0;
         self.dropped = 0;
         self.events.clear();
         self.completions.clear();
@@ -161,6 +165,11 @@ impl Outbox {
     /// Takes the last packet back.
     pub fn remove_last(&mut self) {
         self.used -= 1;
+    }
+
+    /// Bytes in all packets.
+    pub fn bytes(&self) -> usize {
+        self.packets[..self.used].iter().map(|p| p.buf.len()).sum()
     }
 
     pub fn len(&self) -> usize {

@@ -3,23 +3,43 @@
 use alloc::vec::Vec;
 
 use crate::config::Config;
-use crate::id::{RunId, Version};
+use crate::id::{NAME_MAX, RunId, Version};
 use crate::members::Entry;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::view::MemberState;
+use crate::wire::envelope::OVERHEAD;
 use crate::wire::frame::{Entries, Frame, Record, Runs};
+
+/// The most that a record's fields but name and state take: run, epoch, incarnation, address, versions, age, lengths.
+const RECORD_FIELDS: usize = 90;
 
 /// Room to write a frame's variable parts, kept between uses, and how old our own knowledge is.
 #[derive(Debug)]
 pub struct Telling {
     scratch: Vec<u8>,
     /// When somebody in the cluster last answered us. Until then our picture was watched over by all; since then it ages.
-    pub contact: Instant,
+    contact: Instant,
+    /// The last time that we were out of touch for longer than a death takes: from, to.
+    lapse: (Instant, Instant),
 }
 
 impl Telling {
     pub fn new(now: Instant) -> Telling {
-        Telling { scratch: Vec::new(), contact: now }
+        Telling { scratch: Vec::new(), contact: now, lapse: (now, now) }
+    }
+
+    /// Somebody in the cluster answered. `long`: what counts as having been out of touch.
+    pub fn touch(&mut self, now: Instant, long: Duration) {
+        if now.since(self.contact) > long {
+            self.lapse = (self.contact, now);
+        }
+        self.contact = now;
+    }
+
+    /// How old our knowledge is that a member lives: we would have heard of its death while in touch.
+    fn age(&self, now: Instant, entry: &Entry) -> u64 {
+        let known = if entry.heard < self.lapse.1 { self.lapse.0 } else { self.contact };
+        now.since(known).as_secs()
     }
 
     /// A member with all that we know of it. Metadata comes along where it is small enough.
@@ -27,8 +47,10 @@ impl Telling {
         self.scratch.clear();
         if entry.state.size() <= config.meta_inline {
             entry.state.delta(Version(0), &mut self.scratch);
-            if self.scratch.len() > 2 * config.meta_inline {
-                self.scratch.clear(); // Many tiny keys.
+            // Many tiny keys, or tiny datagrams: a record must fit in one beside its other fields.
+            let room = config.max_datagram.saturating_sub(OVERHEAD + NAME_MAX + RECORD_FIELDS);
+            if self.scratch.len() > room.min(2 * config.meta_inline) {
+                self.scratch.clear();
             }
         }
         Record {
@@ -40,7 +62,7 @@ impl Telling {
             protocol: entry.protocol,
             app_version: entry.app_version,
             version: entry.state.version(),
-            age: now.since(self.contact).as_secs(),
+            age: self.age(now, entry),
             state: Entries(&self.scratch),
         }
     }

@@ -84,8 +84,21 @@ fn chaos(seed: u64) {
     if world.run_until(Duration::from_secs(180), agree).is_none() {
         for &i in &nodes {
             let view = world.view(i);
-            let seen: Vec<String> =
-                view.members.iter().map(|m| format!("{}:{:?}/{} {:?} {} {:?}", m.name, m.state, m.incarnation.0, m.run, m.epoch.0 % 1_000_000, m.meta)).collect();
+            let seen: Vec<String> = view
+                .members
+                .iter()
+                .map(|m| {
+                    format!(
+                        "{}:{:?}/{} {:?} {} {:?}",
+                        m.name,
+                        m.state,
+                        m.incarnation.0,
+                        m.run,
+                        m.epoch.0 % 1_000_000,
+                        m.meta
+                    )
+                })
+                .collect();
             println!("n{i}: {}", seen.join(" "));
         }
         panic!("seed {seed}: {n} nodes do not agree 180 s after the chaos");

@@ -64,13 +64,18 @@ fn state() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn summary() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec((run(), number(COUNTER_MAX), number(COUNTER_MAX)), 0..20).prop_map(|entries| {
-        let mut bytes = Vec::new();
-        for (run, i, v) in entries {
-            Entries::push(&mut bytes, &SummaryEntry { run, incarnation: Incarnation(i), version: Version(v) });
-        }
-        bytes
-    })
+    prop::collection::vec((run(), [number(COUNTER_MAX), number(COUNTER_MAX), number(COUNTER_MAX)]), 0..20).prop_map(
+        |entries| {
+            let mut bytes = Vec::new();
+            for (run, [e, i, v]) in entries {
+                Entries::push(
+                    &mut bytes,
+                    &SummaryEntry { run, epoch: Epoch(e), incarnation: Incarnation(i), version: Version(v) },
+                );
+            }
+            bytes
+        },
+    )
 }
 
 fn parts() -> impl Strategy<Value = Parts> {
@@ -122,7 +127,7 @@ impl Parts {
             1 => Frame::Cookie { cookie, observed },
             2 => Frame::Refused { reason: s, text: &self.text },
             3 => Frame::Join { cookie, record },
-            4 => Frame::Welcome { known_epoch: Epoch(a), live: seq, fingerprint, observed },
+            4 => Frame::Welcome { known_epoch: Epoch(a), live: seq, fingerprint },
             5 => Frame::Ping { seq, beat: a, fingerprint },
             6 => Frame::Ack { seq, beat: a, fingerprint },
             7 => Frame::PingReq { seq, target: run, addr: self.addr },
@@ -135,7 +140,7 @@ impl Parts {
             14 => Frame::State { run, base: Version(a), to: Version(b), reset: self.yes, entries },
             15 => Frame::StateNews { run, version: Version(a) },
             16 => Frame::StatePull { run, have: Version(a) },
-            17 => Frame::Digest { live: seq, sums: &self.sums },
+            17 => Frame::Digest { sums: &self.sums },
             18 => Frame::Summary { bits: self.bits, bucket: s % (1 << self.bits), entries: Entries(&self.summary) },
             19 => Frame::Want { runs },
             20 => Frame::TablePull { cursor: s },

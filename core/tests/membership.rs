@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use bruit_core::config::Config;
 use bruit_core::outbox::Completion;
-use bruit_core::sim::{Faults, World};
 use bruit_core::sim::world::address;
+use bruit_core::sim::{Faults, World};
 use bruit_core::view::{EventKind, MemberState, changed};
 
 fn secs(s: u64) -> Duration {
@@ -87,15 +87,17 @@ fn a_restart_replaces_the_old_run_at_once_and_leaves_no_duplicate() {
         world.kill(nodes[4]);
         world.run_for(Duration::from_millis(300));
         world.restart(nodes[4], moved);
-        let took = world.run_until(secs(5), |w| w.all_list(&nodes, 10)
-            && nodes.iter().all(|&i| w.view(i).find("n4").unwrap().run == w.run_id(4)));
+        let took = world.run_until(secs(5), |w| {
+            w.all_list(&nodes, 10) && nodes.iter().all(|&i| w.view(i).find("n4").unwrap().run == w.run_id(4))
+        });
         assert!(took.is_some(), "moved: {moved:?}");
         world.run_for(secs(10));
         for &i in &nodes {
             assert_eq!(world.view(i).members.len(), 10);
             assert_eq!(world.count(i, EventKind::Dead, nodes[4]), 0);
         }
-        let back = world.events(nodes[0]).iter().find(|(_, e)| e.kind == EventKind::Alive && e.changed & changed::EPOCH != 0);
+        let back =
+            world.events(nodes[0]).iter().find(|(_, e)| e.kind == EventKind::Alive && e.changed & changed::EPOCH != 0);
         let event = &back.expect("a new run is told as such").1;
         assert!(event.before.as_ref().unwrap().epoch < event.member.as_ref().unwrap().epoch);
     }
@@ -111,7 +113,10 @@ fn a_paused_node_comes_back_by_itself() {
     world.resume(nodes[3]);
     let took = world.run_until(secs(5), |w| w.all_list(&nodes, 10)).expect("it refutes");
     assert!(took <= secs(2), "{took:?}");
-    assert!(nodes.iter().all(|&i| i == 3 || world.count(3, EventKind::Dead, i) == 0), "it blames nobody for its own absence");
+    assert!(
+        nodes.iter().all(|&i| i == 3 || world.count(3, EventKind::Dead, i) == 0),
+        "it blames nobody for its own absence"
+    );
 }
 
 #[test]
@@ -221,7 +226,9 @@ fn when_two_clusters_with_one_name_merge_the_lower_epoch_yields() {
     world.call(new, |e, now, out| e.join(now, &[vec![address(2)]], out)).unwrap();
     world.run_for(secs(2));
     world.call(a, |e, now, out| e.join(now, &[vec![address(2)]], out)).unwrap();
-    world.run_until(secs(20), |w| w.events(old).iter().any(|(_, e)| e.kind == EventKind::Conflict)).expect("it is told");
+    world
+        .run_until(secs(20), |w| w.events(old).iter().any(|(_, e)| e.kind == EventKind::Conflict))
+        .expect("it is told");
     world.run_for(secs(5));
     for i in [a, b] {
         assert_eq!(world.view(i).find("twin").unwrap().run, world.run_id(new));
@@ -247,7 +254,9 @@ fn metadata_is_seen_by_all_small_and_large() {
     let mut config = Config::new();
     config.seeds = vec![address(0).to_string()];
     let late = world.add("late", config);
-    world.run_until(secs(5), |w| w.view(late).find("n2").is_some_and(|m| m.meta.contains_key("blob"))).expect("a newcomer, too");
+    world
+        .run_until(secs(5), |w| w.view(late).find("n2").is_some_and(|m| m.meta.contains_key("blob")))
+        .expect("a newcomer, too");
 }
 
 #[test]
@@ -261,7 +270,9 @@ fn a_joiner_of_another_version_is_told_why_and_listed_nowhere() {
     let guest = world.add("guest", config);
     world.call(guest, |e, now, out| e.join(now, &[vec![address(0)]], out)).unwrap();
     world.run_until(secs(5), |w| !w.completions(guest).is_empty()).unwrap();
-    let Some(Completion::Joined { answered: 0, refused: Some(why), .. }) = world.completions(guest).last() else { panic!() };
+    let Some(Completion::Joined { answered: 0, refused: Some(why), .. }) = world.completions(guest).last() else {
+        panic!()
+    };
     assert!(why.contains("app version"), "{why}");
     assert_eq!(world.view(host).members.len(), 1);
 }

@@ -51,7 +51,7 @@ fn after_a_thousand_random_reports_each_state_has_the_members_that_the_rule_says
     let mut rng = Rng::new(9);
     let mut model: BTreeMap<u64, (MemberState, u64)> = (0..MEMBERS).map(|i| (i, (Alive, 0))).collect();
     for _ in 0..1000 {
-        let (i, state, incarnation) = (rng.next() % MEMBERS, rng.next() % 100, rng.next() % 40);
+        let (i, state, incarnation) = (rng.below(MEMBERS), rng.below(100), rng.below(40));
         // Few leave: that is for ever.
         let state = [Alive, Suspect, Dead, Left][if state == 0 { 3 } else { (state % 3) as usize }];
         tell(&mut pair, i, state, incarnation);

@@ -135,7 +135,8 @@ fn a_start_that_fails_leaves_the_node_new() {
     assert_eq!((error.code, error.errno), (Code::Io, libc::EADDRINUSE), "{error}");
     assert_eq!(node.state(), NodeState::New);
     drop(taken);
-    node.start().unwrap();
+    // The port may have served a connection of another test for TCP.
+    until("the port is free", || node.start().is_ok());
     assert_eq!(node.address().unwrap(), address);
 }
 
@@ -174,16 +175,16 @@ fn rounds() {
     let seed = peer.address().unwrap().to_string();
     let round = |i: usize| {
         let mut config = config(&format!("n{}", i % 10), &[&seed]);
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             set(&mut config, "dispatch", "manual");
         }
         let node = Node::new(&config, None).unwrap();
         node.on_event(u32::MAX, Box::new(|_| {})).unwrap();
         node.start().unwrap();
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             node.event_fd().unwrap();
         }
-        if i % 5 == 0 {
+        if i.is_multiple_of(5) {
             // A name in use is refused, and so may this be; what it leaves behind is the same.
             let _ = node.join(&[&seed], Wait::For(Duration::from_millis(50)));
         }
@@ -370,6 +371,54 @@ fn garbage_is_counted_and_survived() {
     assert!(a.stat("links_timed_out") >= 1);
     let b = Witness::start(&config("b", &[]));
     assert_eq!(b.node.join(&[&a.address()], FOR), Ok(1));
+}
+
+#[test]
+fn a_flood_of_silent_connections_costs_the_flooder() {
+    let a = Witness::start(&config("a", &[]));
+    let address: SocketAddr = a.address().parse().unwrap();
+    let flood: Vec<_> = (0..300).filter_map(|_| std::net::TcpStream::connect(address).ok()).collect();
+    a.until("some are sent away", |w| w.stat("strangers_refused") > 0);
+    assert!(a.stat("links") <= 256);
+    let b = Witness::start(&config("b", &[]));
+    assert_eq!(b.node.join(&[&a.address()], FOR), Ok(1));
+    a.until("the others go in time", |w| w.stat("links_timed_out") > 0 && w.stat("links") < 100);
+    drop(flood);
+}
+
+#[test]
+fn a_process_without_descriptors_goes_on_and_does_not_spin() {
+    in_own_process("no_descriptors");
+}
+
+#[test]
+#[ignore = "run by a_process_without_descriptors_goes_on_and_does_not_spin"]
+fn no_descriptors() {
+    let nodes = cluster(2, |_| {});
+    let address: SocketAddr = nodes[0].address().parse().unwrap();
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is ours to write and to read.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    let before = limit.rlim_cur;
+    limit.rlim_cur = count("/proc/self/fd") as u64 + 10;
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    let mut clients = Vec::new();
+    nodes[0].until("nothing can be accepted", |w| {
+        clients.extend(std::net::TcpStream::connect(address));
+        w.stat("accept_errors") > 0
+    });
+    let (acks, errors) = (nodes[0].stat("acks"), nodes[0].stat("accept_errors"));
+    nodes[0].until("datagrams go on", |w| w.stat("acks") > acks + 3);
+    assert!(nodes[0].stat("accept_errors") < errors + 500, "it spins");
+    limit.rlim_cur = before;
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    drop(clients);
+    let mut by_stream = config("c", &[&nodes[0].address()]);
+    set(&mut by_stream, "transport", "tcp");
+    let c = Witness::start(&by_stream);
+    c.until("streams are back", |w| w.alive() == 3);
 }
 
 // ---- events
@@ -610,7 +659,7 @@ fn a_handler_that_panics_is_logged_and_goes_on() {
     until("the panic is logged", || has(3, "on purpose"));
     until("the start is logged", || has(6, "a started at 127.0.0.1:"));
     until("the join is logged", || has(6, "JOIN b at"));
-    assert!(node.stat("handler_panics").unwrap() >= 2);
+    until("both are counted", || node.stat("handler_panics").unwrap() >= 2);
     drop(b);
     node.stop(FOR).unwrap();
     let len = lines.lock().unwrap().len();
@@ -675,6 +724,56 @@ fn every_counter_can_be_read_by_name() {
 #[test]
 fn a_forked_child_can_use_nothing_but_can_make_its_own() {
     in_own_process("forks");
+}
+
+#[test]
+fn children_of_a_busy_process_get_along() {
+    in_own_process("busy_forks");
+}
+
+/// The parent's threads wait in many places when it forks. None of that may be found by the children's own nodes.
+/// (With locks that keep their waiters in a table of the process, one child in five hung or crashed.)
+#[test]
+#[ignore = "run by children_of_a_busy_process_get_along"]
+fn busy_forks() {
+    let nodes: Vec<Witness> = (0..6).map(|i| Witness::start(&config(&format!("parent{i}"), &[]))).collect();
+    let seed = nodes[0].address();
+    for w in &nodes {
+        for _ in 0..4 {
+            let queue = w.node.queue(u32::MAX, 10).unwrap();
+            std::thread::spawn(move || while queue.wait(Wait::Forever) && queue.try_next().is_some() {});
+        }
+    }
+    for round in 0..15 {
+        let children: Vec<_> = (0..3)
+            .map(|i| {
+                // SAFETY: the child only uses this library, and leaves by _exit.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        let own = Witness::start(&config(&format!("child{round}-{i}"), &[&seed]));
+                        let queue = own.node.queue(u32::MAX, 10).unwrap();
+                        own.until("it finds the parent", |w| w.alive() >= 2);
+                        while queue.try_next().is_none_or(|e| e.kind != EventKind::Join) {
+                            assert!(queue.wait(FOR));
+                        }
+                        own.node.stop(FOR).unwrap();
+                    }));
+                    // SAFETY: no destructor of the parent's may run here.
+                    unsafe { libc::_exit(i32::from(fine.is_err())) };
+                }
+                child
+            })
+            .collect();
+        for child in children {
+            let mut status = -1;
+            until("the child ends", || {
+                // SAFETY: our own child.
+                unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) == child }
+            });
+            assert_eq!(status, 0, "round {round}");
+        }
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod pending;
 mod queue;
 mod tables;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 #[pymodule]
@@ -38,8 +39,16 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::main_interpreter_only()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
+}
+
+/// Python 3.12 refuses by itself where an interpreter has its own lock, but not where it shares that of the main one.
+fn main_interpreter_only() -> PyResult<()> {
+    // SAFETY: the thread is attached, since a module is being imported in it.
+    let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
+    if id == 0 { Ok(()) } else { Err(PyImportError::new_err("bruit._native: not in a subinterpreter")) }
 }
 
 /// Between two looks at the signals: what Ctrl-C waits for at most.

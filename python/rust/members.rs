@@ -98,6 +98,7 @@ impl Member {
         Ok(Member { rtt: duration(rtt)?, age: duration(state_age)?, ..Member::new(Arc::new(inner)) })
     }
 
+    /// Unique in the cluster: 1 to 255 bytes.
     #[getter]
     fn name(&self) -> &str {
         &self.inner.name
@@ -116,11 +117,13 @@ impl Member {
         self.inner.address.to_string()
     }
 
+    /// The host part of `address`.
     #[getter]
     fn ip(&self) -> String {
         self.inner.address.ip().to_string()
     }
 
+    /// The port part of `address`.
     #[getter]
     fn port(&self) -> u16 {
         self.inner.address.port()
@@ -302,6 +305,7 @@ impl Members {
         self.which(|m| m.state <= MemberState::Suspect && m.has(tag))
     }
 
+    /// Where that member is. `ValueError` where it is not.
     fn index(&self, member: &Bound<'_, PyAny>) -> PyResult<usize> {
         let found = self.0.position(&member.cast::<Member>()?.get().inner.name);
         match found {
@@ -310,6 +314,7 @@ impl Members {
         }
     }
 
+    /// 1 where that member is here, else 0.
     fn count(&self, member: &Bound<'_, PyAny>) -> usize {
         usize::from(self.index(member).is_ok())
     }

@@ -83,7 +83,7 @@ impl EventQueue {
         }
     }
 
-    /// As `next`, but waits until the node stops and sees no signal: for a thread of its own.
+    /// As `next`, but waits until the queue ends and sees no signal: for a thread of its own.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Raw>> {
         self.owner.check()?;
         loop {
@@ -96,9 +96,12 @@ impl EventQueue {
         }
     }
 
-    /// Nothing more is given out. A `next` that waits in another thread notices within 0.1 s.
+    /// Nothing more is given out, and whoever waits is woken.
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        if !self.owner.is_forked() {
+            self.queue().wakeup();
+        }
     }
 
     /// Closed, or the node has stopped; what was queued before a stop can still be taken.

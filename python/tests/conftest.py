@@ -125,6 +125,13 @@ class Outsider(Script):
         self.lines = []
         self.epoch = int(self.expect("up"))
 
+        def is_known(members: bruit.Members) -> bool:
+            member = members.get(name)
+            return member is not None and (member.epoch, member.state) == (self.epoch, "alive")
+
+        for node in nodes:
+            node.wait_for(is_known, timeout=20)
+
     def kill(self) -> None:
         """kill -9: no good-bye."""
         self.process.kill()

@@ -58,6 +58,7 @@ def test_a_handler_that_blocks_or_raises_holds_nothing_up():
         began = time.monotonic()
         with alone("a", log_level=1) as a, alone("b", seeds=[a.address], log_level=1) as b:
             a.wait_for(2, timeout=10)
+            b.wait_for(2, timeout=10)
             b.meta["role"] = "db"
             assert slow.inside.wait(10)
         assert time.monotonic() - began < 9
@@ -81,8 +82,9 @@ def test_a_handler_may_use_the_node(caplog):
     try:
         with alone("a", log_level=1) as a:
             nodes.append(a)
-            with alone("b", seeds=[a.address], log_level=1):
+            with alone("b", seeds=[a.address], log_level=1) as b:
                 a.wait_for(2, timeout=10)
+                b.wait_for(2, timeout=10)
             until(lambda: seen)
             nodes.clear()
     finally:
@@ -98,3 +100,28 @@ def test_a_ring_is_bounded_and_ends():
     ring.close()
     reader.join(10)
     assert taken == [None]
+
+
+def test_a_failing_handler_does_not_end_the_callbacks():
+    """What a callback raises is logged; and when that raises too, the next callback still runs."""
+    logger, heard = logging.getLogger("bruit"), []
+
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise OSError("the disk is full")
+
+    broken = Broken()
+    logger.addHandler(broken)
+    try:
+        with alone("a") as node:
+
+            @node.on_event(kinds=bruit.JoinDone)
+            def handler(event):
+                heard.append(event)
+                raise ZeroDivisionError
+
+            for count in (1, 2):
+                node.join(["127.0.0.1:1"], timeout=0)
+                until(lambda count=count: len(heard) == count)
+    finally:
+        logger.removeHandler(broken)

@@ -302,7 +302,8 @@ def test_many_nodes_share_the_threads_of_a_runtime():
     with cluster(8, runtime=runtime, timeout=20) as nodes:
         assert len(nodes) == 8
         assert threads() - before <= 4
-    del runtime
+    del runtime, nodes
+    gc.collect()
     until(lambda: threads() <= before)
 
 

@@ -43,7 +43,7 @@ static void calls(const bruit_event *event, void *user) {
     CHECK(bruit_node_view(p->node) > 0);
     OK(bruit_node_stats(p->node, &stats));
     OK(bruit_node_stat(p->node, "packets_in", &number));
-    OK(bruit_node_wakeup(p->node));
+    EQ(bruit_node_wakeup(p->node), p->manual ? BRUIT_OK : BRUIT_E_STATE);
     OK(bruit_node_set(p->peer, "gossip_fanout", "5")); /* other nodes anyway */
     OK(bruit_node_leave(p->node, PATIENCE_MS));
     EQ(bruit_node_state(p->node), BRUIT_NODE_LEFT);
@@ -230,6 +230,32 @@ void test_subscriptions(void) {
     recorder_free(o.r);
     recorder_free(all);
     recorder_free(left);
+}
+
+static void *dispatches_too(void *node) {
+    EQ(bruit_node_dispatch(node, 0), BRUIT_E_BUSY);
+    return NULL;
+}
+
+static void waits_for_another(const bruit_event *event, void *user) {
+    pthread_t other;
+    (void)event;
+    CHECK(pthread_create(&other, NULL, dispatches_too, *(bruit_node **)user) == 0);
+    pthread_join(other, NULL);
+    *(bruit_node **)user = NULL;
+}
+
+void test_one_dispatcher(void) {
+    bruit_node *node = test_node("a", "manual"), *peer = test_started("b", "thread"), *once = node;
+    OK(bruit_node_on_event(node, BRUIT_EVENT_JOIN, waits_for_another, &once, NULL, NULL));
+    OK(bruit_node_start(node));
+    test_join(peer, node);
+    while (once != NULL) {
+        EQ(bruit_node_wait(node, PATIENCE_MS), 1);
+        CHECK(bruit_node_dispatch(node, 0) >= 0);
+    }
+    OK(bruit_node_free(peer));
+    OK(bruit_node_free(node));
 }
 
 typedef struct hearer {

@@ -305,7 +305,7 @@ void test_deaths(void) {
     /* Nobody answers there. */
     const char *nobody = "127.0.0.1:1";
     CHECK(bruit_node_join(a, &nobody, 1, 1) < 0);
-    at = recorder_wait(r, 0, BRUIT_EVENT_JOINED, NULL);
+    at = recorder_wait(r, at + 1, BRUIT_EVENT_JOINED, NULL);
     EQ(r->seen[at].count, 0);
 
     OK(bruit_node_free(b));

@@ -82,9 +82,72 @@ void test_rounds(void) {
         FAIL("450 rounds took %ld KiB", test_rss_kib() - rss);
 }
 
+typedef struct waiter {
+    bruit_node *node;
+    pthread_mutex_t lock;
+    pthread_cond_t begun;
+    int count;
+} waiter;
+
+static void begins(waiter *w) {
+    pthread_mutex_lock(&w->lock);
+    w->count++;
+    pthread_cond_signal(&w->begun);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void *waits_for_events(void *user) {
+    waiter *w = user;
+    int rc;
+    begins(w);
+    while ((rc = bruit_node_wait(w->node, -1)) == 1)
+        if (bruit_node_dispatch(w->node, 0) < 0)
+            break;
+    CHECK(rc <= 1);
+    return NULL;
+}
+
+static void *waits_for_nobody(void *user) {
+    waiter *w = user;
+    const char *nobody = "127.0.0.1:1";
+    begins(w);
+    CHECK(bruit_node_join(w->node, &nobody, 1, -1) < 0);
+    return NULL;
+}
+
+/* No call hangs on a node that another thread stops. */
+void test_stopped_waits(void) {
+    for (int round = 0; round < 20; round++) {
+        pthread_t threads[2];
+        waiter w = {test_started("stops", "manual"), PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
+        CHECK(pthread_create(&threads[0], NULL, waits_for_events, &w) == 0);
+        CHECK(pthread_create(&threads[1], NULL, waits_for_nobody, &w) == 0);
+        pthread_mutex_lock(&w.lock);
+        while (w.count < 2)
+            pthread_cond_wait(&w.begun, &w.lock);
+        pthread_mutex_unlock(&w.lock);
+        if (round % 2)
+            test_pause(); /* so that they wait, rather than are about to: both have to end */
+        OK(bruit_node_stop(w.node, -1));
+        pthread_join(threads[0], NULL);
+        pthread_join(threads[1], NULL);
+        OK(bruit_node_free(w.node));
+    }
+}
+
+/* main may return with nodes running, callbacks and all. */
+void test_exit_while_running(void) {
+    bruit_node *a = test_node("a", "thread"), *b = test_started("b", "manual");
+    static recorder *r;
+    r = recorder_new();
+    OK(bruit_node_on_event(a, BRUIT_EVENT_ALL, recorder_on_event, r, recorder_freed, NULL));
+    OK(bruit_node_start(a));
+    test_join(b, a);
+}
+
 static int readable(int fd) {
     struct pollfd poller = {fd, POLLIN, 0};
-    int count = poll(&poller, 1, 0);
+    int count = poll(&poller, 1, PATIENCE_MS); /* an event may be seen a moment before its signal */
     CHECK(count >= 0);
     return count;
 }
@@ -126,7 +189,6 @@ void test_waiting(void) {
     EQ(bruit_node_wait(node, -5), BRUIT_E_INVALID);
 
     /* A node with threads has none of this. */
-    EQ(bruit_node_event_fd(peer), BRUIT_E_STATE);
     bruit_node *threaded = test_started("threaded", "thread");
     EQ(bruit_node_event_fd(threaded), BRUIT_E_STATE);
     EQ(bruit_node_dispatch(threaded, 0), BRUIT_E_STATE);

@@ -13,6 +13,8 @@
     X(adopted_sockets) \
     X(life) \
     X(rounds) \
+    X(stopped_waits) \
+    X(exit_while_running) \
     X(cluster_threads) \
     X(cluster_manual) \
     X(cluster_pull) \
@@ -23,6 +25,7 @@
     X(release_in_callback) \
     X(user_data) \
     X(subscriptions) \
+    X(one_dispatcher) \
     X(waiting) \
     X(logging) \
     X(shared_runtime) \

@@ -144,16 +144,19 @@ void test_daemons(void) {
     close(result[0]);
 }
 
-/* Each descriptor that we did not open ourselves is closed on exec. */
-static void closed_on_exec(int known) {
-    DIR *dir = opendir("/proc/self/fd");
-    CHECK(dir != NULL);
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        int fd = atoi(entry->d_name);
-        if (entry->d_name[0] != '.' && fd > known && fd != dirfd(dir))
-            CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+enum { FD_LIMIT = 4096 };
+
+/* Each descriptor that was not there before is closed on exec. */
+static void closed_on_exec(const char *known) {
+    int found = 0;
+    for (int fd = 0; fd < FD_LIMIT; fd++) {
+        int flags = fcntl(fd, F_GETFD);
+        if (flags >= 0 && !known[fd]) {
+            CHECK(flags & FD_CLOEXEC);
+            found++;
+        }
     }
-    closedir(dir);
+    CHECK(found > 4); /* two nodes have two sockets each, and more */
 }
 
 static int blocks_all_signals(const char *task) {
@@ -173,10 +176,10 @@ static int blocks_all_signals(const char *task) {
 void test_manners(void) {
     struct sigaction before[65], after;
     sigset_t mask_before, mask_after;
-    int signals = 0, own_threads = 0, known = dup(2);
-    char name[64];
-    close(known);
-    known--;
+    int signals = 0, own_threads = 0;
+    char name[64], known[FD_LIMIT];
+    for (int fd = 0; fd < FD_LIMIT; fd++)
+        known[fd] = fcntl(fd, F_GETFD) >= 0;
     pthread_sigmask(SIG_SETMASK, NULL, &mask_before);
     for (int n = 1; n <= 64; n++)
         if (sigaction(n, NULL, &before[n]) == 0)
@@ -194,7 +197,8 @@ void test_manners(void) {
         if (sigaction(n, NULL, &after) == 0)
             CHECK(after.sa_handler == before[n].sa_handler && after.sa_flags == before[n].sa_flags);
     pthread_sigmask(SIG_SETMASK, NULL, &mask_after);
-    CHECK(memcmp(&mask_before, &mask_after, sizeof mask_before) == 0);
+    for (int n = 1; n <= 64; n++)
+        EQ(sigismember(&mask_after, n), sigismember(&mask_before, n));
     DIR *dir = opendir("/proc/self/task");
     CHECK(dir != NULL);
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {

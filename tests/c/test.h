@@ -41,7 +41,7 @@
     } while (0)
 
 /* Far longer than anything takes; a test that needs it has failed. */
-#define PATIENCE_MS 60000
+#define PATIENCE_MS 40000
 
 /* 127.0.0.1, any port, profile "local"; dispatch is "thread" or "manual". */
 bruit_config *test_config(const char *name, const char *dispatch);
@@ -66,7 +66,7 @@ typedef struct recorder {
         uint64_t view, count;
         int status;
         char name[64], meta[64], address[64];
-    } seen[256];
+    } seen[1024];
     int freed;
 } recorder;
 

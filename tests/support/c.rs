@@ -7,8 +7,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::Instant;
 use std::{env, fs, io};
 
 use super::PATIENCE;
@@ -214,6 +215,7 @@ pub struct Process {
     input: Option<ChildStdin>,
     lines: Receiver<String>,
     seen: String,
+    daemon: Option<i32>,
 }
 
 impl Process {
@@ -233,14 +235,15 @@ impl Process {
         forward(Box::new(child.stdout.take().unwrap()));
         forward(Box::new(child.stderr.take().unwrap()));
         let input = child.stdin.take();
-        Process { child, input, lines, seen: String::new() }
+        Process { child, input, lines, seen: String::new(), daemon: None }
     }
 
     /// Waits for a line with `text` in it; what follows the text.
     #[track_caller]
     pub fn line_after(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     writeln!(self.seen, "{line}").unwrap();
                     if let Some((_, after)) = line.split_once(text) {
@@ -260,16 +263,29 @@ impl Process {
         self.input = None;
     }
 
+    /// SIGTERM.
+    pub fn terminate(&mut self) {
+        // SAFETY: the process is ours and not waited for yet, so the number is not somebody else's.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+    }
+
+    /// A daemon that came of it: killed with it, should the test fail.
+    pub fn left_behind(&mut self, daemon: i32) {
+        self.daemon = Some(daemon);
+    }
+
     /// Waits until its output ends, and that of what it left behind; it must have succeeded.
     #[track_caller]
     pub fn passed(&mut self) {
+        let until = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => writeln!(self.seen, "{line}").unwrap(),
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => break,
                 Err(e) => panic!("it does not end ({e}):\n{}", self.seen),
             }
         }
+        self.daemon = None;
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}:\n{}", self.seen);
     }
@@ -282,6 +298,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.input = None;
+        if let Some(daemon) = self.daemon {
+            // SAFETY: it has not closed its output yet, so it runs.
+            unsafe { libc::kill(daemon, libc::SIGKILL) };
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

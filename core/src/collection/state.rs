@@ -11,13 +11,15 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::config::check_meta_key;
 use crate::error::{Code, Error, Result};
 use crate::id::Version;
 use crate::view::Meta;
-use crate::wire::frame::{Entries, StateEntry};
+use crate::wire::frame::{Entries, META_KEYS_MAX, StateEntry};
 
-/// Longest key, in bytes.
-pub const KEY_MAX: usize = 255;
+/// All keys and values of one member, in bytes. What peers claim beyond it is refused, whatever our own `meta_max` says:
+/// if members differed in what they take, their tables would never agree.
+pub const STATE_MAX: usize = 64 << 10;
 
 /// Tombstones kept. Beyond it the oldest go, and replicas that are that far behind get the whole state.
 const TOMBSTONES_MAX: usize = 64;
@@ -46,6 +48,8 @@ pub enum Applied {
     Known,
     /// It starts above what we have: something is missing and must be pulled.
     Gap,
+    /// It would exceed `STATE_MAX` or `META_KEYS_MAX`.
+    TooBig,
 }
 
 impl State {
@@ -60,23 +64,20 @@ impl State {
     /// The owner's write: all changes at once, one new version each. `None` deletes.
     /// `E_TOO_BIG` where all keys and values together would exceed `max` bytes, `E_INVALID` for a bad key: nothing changed.
     pub fn set(&mut self, changes: &[(&str, Option<&[u8]>)], max: usize) -> Result<bool> {
-        let mut size = self.size();
-        for &(key, value) in changes {
-            if key.is_empty() || key.len() > KEY_MAX || key.contains(['\0', '=']) {
-                let text = alloc::format!(
-                    "metadata key {key:?}: expected 1 to {KEY_MAX} bytes without NUL or '='; nothing changed"
-                );
-                return Err(Error::new(Code::Invalid, text));
-            }
-            size += value.map_or(0, |v| key.len() + v.len());
-            size -= self.get(key).map_or(0, |v| key.len() + v.len());
+        // The last of several changes to one key is the one that counts.
+        let changes: BTreeMap<&str, Option<&[u8]>> = changes.iter().copied().collect();
+        for key in changes.keys() {
+            check_meta_key(key)?;
         }
-        if size > max {
-            let text = alloc::format!("metadata would take {size} bytes, the limit is {max}; nothing changed");
+        let (size, keys) = self.size_with(changes.iter().map(|(&k, &v)| (k, v)));
+        if size > max || keys > META_KEYS_MAX {
+            let text = alloc::format!(
+                "metadata would take {size} bytes in {keys} keys, the limits are {max} and {META_KEYS_MAX}; nothing changed"
+            );
             return Err(Error::new(Code::TooBig, text));
         }
         let before = self.version;
-        for &(key, value) in changes {
+        for (key, value) in changes {
             if self.get(key).map(|v| &**v) == value {
                 continue;
             }
@@ -96,18 +97,25 @@ impl State {
         if to <= self.version {
             return Applied::Known;
         }
-        if reset {
-            self.slots.clear();
-            self.floor = to;
-        } else if base > self.version {
+        if !reset && base > self.version {
             return Applied::Gap;
         }
         let had = self.version;
-        for entry in entries.iter::<StateEntry<'_>>() {
-            if reset || entry.version > had {
-                let slot = Slot { version: entry.version, value: entry.value.map(Into::into) };
-                self.slots.insert(entry.key.into(), slot);
-            }
+        let news = entries.iter::<StateEntry<'_>>().filter(|e| reset || e.version > had);
+        let news: BTreeMap<&str, StateEntry<'_>> = news.map(|e| (e.key, e)).collect();
+        let nothing = State::default();
+        let start = if reset { &nothing } else { &*self };
+        let (size, keys) = start.size_with(news.values().map(|e| (e.key, e.value)));
+        if size > STATE_MAX || keys > META_KEYS_MAX {
+            return Applied::TooBig;
+        }
+        if reset {
+            self.slots.clear();
+            self.floor = to;
+        }
+        for entry in news.values() {
+            let slot = Slot { version: entry.version, value: entry.value.map(Into::into) };
+            self.slots.insert(entry.key.into(), slot);
         }
         self.base = had;
         self.version = to;
@@ -134,6 +142,23 @@ impl State {
     /// Bytes of all keys and values.
     pub fn size(&self) -> usize {
         self.slots.iter().filter_map(|(k, s)| Some(k.len() + s.value.as_ref()?.len())).sum()
+    }
+
+    /// Bytes and keys that there would be after these changes.
+    fn size_with<'a>(&self, changes: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> (usize, usize) {
+        let mut size = self.size();
+        let mut keys = self.slots.values().filter(|s| s.value.is_some()).count();
+        for (key, value) in changes {
+            if let Some(old) = self.get(key) {
+                size -= key.len() + old.len();
+                keys -= 1;
+            }
+            if let Some(new) = value {
+                size += key.len() + new.len();
+                keys += 1;
+            }
+        }
+        (size, keys)
     }
 
     fn get(&self, key: &str) -> Option<&Arc<[u8]>> {

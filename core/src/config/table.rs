@@ -142,7 +142,7 @@ group "Failure detection" {
     /// How long the indirect stage and the stream ping wait.
     probe_indirect_timeout: Duration as Time = "300ms" / "1500ms" / "100ms", in "1ms" to "10m", from "chosen by feel: as long as the direct stage at its longest", live;
     /// Members that are asked to probe one that did not answer: SWIM's k. 0 skips the indirect stage.
-    indirect_checks: usize as Count = 3, in 0 to 32, unit "members", from "memberlist's LAN profile; SWIM §5 measures with 1", live;
+    indirect_checks: usize as Count = 3, in 0 to 16, unit "members", from "memberlist's LAN profile; SWIM §5 measures with 1", live;
     /// Probes by stream beside the indirect probes. A member that answers only there lives, and a warning says that UDP is blocked.
     stream_ping: bool as Bool = true, from "memberlist's TCP ping", live;
     /// Who is probed next. `robin` goes through a shuffled list; `permutation` is one order that all members compute, so that each is probed once in a period.
@@ -156,7 +156,7 @@ group "Failure detection" {
     /// β: a suspicion that nobody confirms lasts β times as long.
     suspicion_max_mult: Milli as Ratio = "3.0", in "1.0" to "100.0", from "chosen by feel, within the 2 to 6 of Lifeguard §V; memberlist has 6", live;
     /// K: confirmations of others that bring a suspicion down to its shortest time.
-    suspicion_confirmations: usize as Count = 3, in 0 to 32, unit "members", from "Lifeguard §V (K = 3)", live;
+    suspicion_confirmations: usize as Count = 3, in 0 to 7, unit "members", from "Lifeguard §V (K = 3)", live;
     /// Members that are asked to probe a suspect at once, so that they refute or confirm. 0: none, as in SWIM.
     suspicion_probes: usize as Count = 4, in 0 to 32, unit "members", from "chosen by feel: one more than `suspicion_confirmations` wants", live;
     /// S: the worst score that local health can reach; probe intervals and timeouts grow by 1 + score. 0 switches it off.
@@ -171,7 +171,7 @@ group "Gossip" {
     /// News heard for the first time leaves within this time, and at most one such flush happens in it.
     gossip_flush: Duration as Time = "10ms" / "20ms" / "5ms", in "0" to "1s", from "chosen by feel: enough to gather a burst, too little to be noticed", live;
     /// Members that each flush and each interval send to.
-    gossip_fanout: usize as Count = 3, in 1 to 32, unit "members", from "memberlist's LAN profile", live;
+    gossip_fanout: usize as Count = 3, in 1 to 16, unit "members", from "memberlist's LAN profile", live;
     /// What gossip may send in a second, all peers together. Probes do not count.
     gossip_budget: usize as Size = "256KiB", in "16KiB" to "1GiB", unit "bytes/s", from "chosen by feel: about 180 full datagrams, far above what a calm cluster sends", live;
     /// The dead are still told the news for so long, so that one who lives can refute.
@@ -179,7 +179,7 @@ group "Gossip" {
     /// λ: one member sends a piece of news λ · ⌈log10(n + 1)⌉ times.
     retransmit_mult: usize as Count = 4, in 1 to 64, from "memberlist's LAN profile; SWIM §5 has 3, with the natural logarithm";
     /// Peers that must know of a leave before it counts as told.
-    leave_fanout: usize as Count = 3, in 1 to 32, unit "members", from "chosen by feel: as `gossip_fanout`";
+    leave_fanout: usize as Count = 3, in 1 to 16, unit "members", from "chosen by feel: as `gossip_fanout`";
 }
 
 group "Synchronisation" {

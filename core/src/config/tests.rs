@@ -214,7 +214,7 @@ fn options_must_fit_together() {
     refused(Code::Invalid, "at most gossip_interval", with(|c| c.gossip_flush = Duration::from_millis(101)));
     refused(Code::Invalid, "at most app_version", with(|c| c.app_version_min = 1));
     refused(Code::Invalid, "half of max_datagram", with(|c| c.meta_inline = 701));
-    refused(Code::Invalid, "1 to 32", with(|c| c.gossip_fanout = 0));
+    refused(Code::Invalid, "1 to 16", with(|c| c.gossip_fanout = 0));
     refused(Code::Invalid, "255 bytes", with(|c| c.name = "x".repeat(256)));
     refused(Code::Invalid, "255 bytes", with(|c| c.cluster = "a\nb".into()));
     refused(Code::Address, "host:port", with(|c| c.bind = "::1:5".into()));

@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::outbox::Outbox;
 use crate::protocol::Cx;
 use crate::protocol::rumor::Aspect;
-use crate::time::{Duration, Now};
+use crate::time::{Duration, Instant, Now};
 use crate::view::MemberState;
 
 impl Engine {
@@ -48,6 +48,7 @@ impl Engine {
         self.touched();
         // Half of the others are enough: one of a few may be dead and not yet known to be.
         let wanted = self.config.leave_fanout.min(others.div_ceil(2));
+        self.contacts.abandon(out);
         self.life = Life::Leaving { until: now.mono + timeout, again: now.mono, told: Vec::new(), wanted };
         self.spread(now, me, Aspect::Status);
         self.tick(now, out);
@@ -79,6 +80,8 @@ impl Engine {
     /// Takes new values of the live options.
     pub fn reconfigure(&mut self, config: Arc<Config>) {
         self.config = config;
+        // It may be over sooner now.
+        self.forget = Some(Instant::ZERO);
     }
 
     /// Our record goes to everybody, though our incarnation is the same.

@@ -19,6 +19,10 @@ use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
 pub const REFUSED_PROTOCOL: u32 = 1;
 pub const REFUSED_APP_VERSION: u32 = 2;
 pub const REFUSED_NAME: u32 = 3;
+pub const REFUSED_FULL: u32 = 4;
+
+/// Answers that look through the whole table, in one packet.
+const SCANS_MAX: u32 = 64;
 
 /// Who speaks.
 #[derive(Clone, Copy)]
@@ -31,6 +35,20 @@ pub(super) struct Speaker {
     pub home: Option<Destination>,
 }
 
+/// What one packet may make us answer. One answer may exceed the bytes, the next is not given: all of it is asked
+/// for again. Without it one packet could make us send, or look through, ten thousand times its size.
+struct Allowance {
+    bytes: usize,
+    scans: u32,
+}
+
+impl Allowance {
+    fn has(&mut self, out: &Outbox) -> bool {
+        self.scans = self.scans.saturating_sub(1);
+        self.scans > 0 && out.bytes() < self.bytes
+    }
+}
+
 impl Engine {
     pub(super) fn packet(&mut self, now: Now, packet: Inbound<'_>, out: &mut Outbox) {
         self.counters.packets_in += 1;
@@ -41,13 +59,22 @@ impl Engine {
         let back = Destination { addr: packet.from, run: Some(packet.run), via: packet.via };
         let speaker = Speaker { run: packet.run, from: packet.from, back, home: self.home(packet.run, packet.via) };
         let mut pinged = false;
+        let mut allowance =
+            Allowance { bytes: out.bytes() + self.config.sync_packets * self.config.max_datagram, scans: SCANS_MAX };
         for frame in frames {
             if packet.stranger != matches!(frame, Frame::Hello { .. }) {
                 self.counters.unexpected += 1;
                 continue;
             }
-            pinged |= matches!(frame, Frame::Ping { .. });
-            self.frame(now, &speaker, packet.via, frame, out);
+            if matches!(frame, Frame::Ping { .. }) {
+                // From a stranger one is enough: many short ones would be answered by more than they brought.
+                if pinged && speaker.home.is_none() {
+                    self.counters.unexpected += 1;
+                    continue;
+                }
+                pinged = true;
+            }
+            self.frame(now, &speaker, packet.via, frame, &mut allowance, out);
         }
         if pinged {
             self.set_right(now, &speaker, out);
@@ -60,7 +87,15 @@ impl Engine {
         entry.is_live().then_some(Destination { addr: entry.addr, run: Some(run), via })
     }
 
-    fn frame(&mut self, now: Now, by: &Speaker, via: Via, frame: Frame<'_>, out: &mut Outbox) {
+    fn frame(
+        &mut self,
+        now: Now,
+        by: &Speaker,
+        via: Via,
+        frame: Frame<'_>,
+        allowance: &mut Allowance,
+        out: &mut Outbox,
+    ) {
         match frame {
             // Getting in.
             Frame::Hello { protocol, app, .. } => self.on_hello(now, by, protocol, app, out),
@@ -81,13 +116,13 @@ impl Engine {
                     self.counters.cookies_bad += 1;
                 }
             }
-            Frame::Welcome { known_epoch, live, fingerprint, .. } => {
-                self.surpass(now, known_epoch);
+            Frame::Welcome { known_epoch, live, fingerprint } => {
                 // Nearly everything differs: pull it. Else the differences are found by digest.
                 let mine = self.members.live_len() as u64;
                 let pull = fingerprint != self.members.fingerprint() && mine * 4 <= live;
                 if self.contacts.on_welcome(cx!(self, now, out), by.run, pull) {
-                    self.telling.contact = now.mono;
+                    self.surpass(now, known_epoch);
+                    self.touch(now);
                     if !pull && live > 1 {
                         self.exchange(now, by.back, out);
                     }
@@ -144,8 +179,9 @@ impl Engine {
 
             // Answers that are larger than their questions: for members, at their own address.
             frame => match by.home {
-                Some(home) => self.answer(now, home, frame, out),
                 None => self.counters.unexpected += 1,
+                Some(_) if !allowance.has(out) => self.counters.answers_cut += 1,
+                Some(home) => self.answer(now, home, frame, out),
             },
         }
     }
@@ -153,13 +189,16 @@ impl Engine {
     fn answer(&mut self, now: Now, home: Destination, frame: Frame<'_>, out: &mut Outbox) {
         let (cx, members, telling) = (cx!(self, now, out), &self.members, &mut self.telling);
         match frame {
-            Frame::Digest { sums, .. } => self.antientropy.on_digest(cx, members, telling, home, sums),
+            Frame::Digest { sums } => self.antientropy.on_digest(cx, members, telling, home, sums),
             Frame::Summary { bits, bucket, entries } => {
                 self.antientropy.on_summary(cx, members, telling, home, bits, bucket, entries);
             }
             Frame::Want { runs } => {
-                let most = self.config.sync_packets * self.config.max_datagram / 64;
-                for run in runs.iter().take(most) {
+                let most = out.bytes() + self.config.sync_packets * self.config.max_datagram;
+                for run in runs.iter() {
+                    if out.bytes() > most {
+                        return;
+                    }
                     self.tell(now, home, run, out);
                 }
             }
@@ -169,7 +208,7 @@ impl Engine {
             }
             Frame::TableNext { cursor } => {
                 if let Some(run) = home.run {
-                    self.contacts.on_table_next(now.mono, run, cursor);
+                    self.contacts.on_table_next(now.mono, run, cursor, self.config.join_timeout);
                 }
                 self.contact_tick(now, out);
             }
@@ -227,27 +266,51 @@ impl Engine {
         }
         let mut known = Epoch(0);
         if let Some(entry) = self.members.find_name(record.name).and_then(|p| self.members.get(p)) {
-            if entry.run != record.run {
-                let elsewhere = entry.is_live() && entry.addr != record.addr;
-                let patience = self.config.probe_timeout;
-                let standing =
-                    if elsewhere { self.contests.standing(now.mono, entry.run, patience) } else { Standing::Silent };
-                match standing {
-                    Standing::Ask => return self.probe.nudge(cx!(self, now, out), &self.members, entry),
-                    Standing::Waiting => return,
+            let elsewhere = entry.is_live() && entry.addr != record.addr;
+            if entry.run == record.run {
+                // It asks again, because our answer was lost: it may have been given a higher epoch meanwhile.
+                known = Epoch(entry.epoch.0.saturating_sub(1));
+            } else if !elsewhere {
+                known = entry.epoch;
+            } else {
+                let (holder, at, epoch) = (entry.run, entry.to(), entry.epoch);
+                match self.contest(now, holder, at, out) {
+                    Standing::Ask | Standing::Waiting => return,
                     Standing::Answered => return self.refuse_name(by, record.name, out),
-                    Standing::Silent => known = entry.epoch,
+                    Standing::Silent => known = epoch,
                 }
             }
+        } else if self.members.is_full() && !self.make_room(out) {
+            self.counters.joins_refused += 1;
+            out.send(by.back, &Frame::Refused { reason: REFUSED_FULL, text: "the cluster is full (max_members)" });
+            return;
         }
         self.counters.joins_accepted += 1;
         // Its clock may have gone back: it is told, and takes a higher epoch. Until then it has that of its next life.
-        let epoch = if record.epoch <= known { Epoch(known.0 + 1) } else { record.epoch };
+        let epoch = if record.epoch <= known { known.next() } else { record.epoch };
         let joiner = Speaker { home: Some(by.back), ..*by };
         self.hear_record(now, &joiner, Record { epoch, age: 0, ..record }, out);
         let (live, fingerprint) = (self.members.live_len() as u64, self.members.fingerprint());
-        out.send(by.back, &Frame::Welcome { known_epoch: known, live, fingerprint, observed: by.from });
+        out.send(by.back, &Frame::Welcome { known_epoch: known, live, fingerprint });
         self.tell(now, by.back, self.members.local().run, out);
+    }
+
+    /// Is the holder of a name there? Asked by datagram and by stream, because one lost packet must not cost it its name.
+    pub(super) fn contest(&mut self, now: Now, holder: RunId, at: Destination, out: &mut Outbox) -> Standing {
+        let patience = self.config.probe_timeout + self.config.probe_indirect_timeout;
+        let standing = self.contests.standing(now.mono, holder, patience);
+        if matches!(standing, Standing::Ask | Standing::Waiting) {
+            for via in [Via::Datagram, Via::Stream] {
+                self.probe.ask(cx!(self, now, out), &self.members, Destination { via, ..at });
+            }
+        }
+        standing
+    }
+
+    /// We are in touch with the cluster.
+    fn touch(&mut self, now: Now) {
+        let long = self.out_of_touch();
+        self.telling.touch(now.mono, long);
     }
 
     fn refuse_name(&mut self, by: &Speaker, name: &str, out: &mut Outbox) {
@@ -258,15 +321,16 @@ impl Engine {
 
     #[allow(clippy::too_many_arguments)] // A frame's fields, not a design.
     fn on_ack(&mut self, now: Now, by: &Speaker, via: Via, seq: u64, beat: u64, fingerprint: u64, out: &mut Outbox) {
+        self.contests.on_answer(by.run);
         let Some(answer) = self.probe.on_ack(cx!(self, now, out), by.run, seq, beat, via) else { return };
         self.counters.acks += 1;
         self.counters.acks_late += u64::from(answer.late);
-        self.telling.contact = now.mono;
-        self.contests.on_answer(answer.run);
+        self.touch(now);
         self.on_farewell_answer(answer.run);
         let Some(peer) = self.members.find(answer.run) else { return };
-        if let Some(rtt) = answer.rtt {
-            if let Some(entry) = self.members.note(peer) {
+        if let Some(entry) = self.members.note(peer) {
+            entry.heard = now.mono;
+            if let Some(rtt) = answer.rtt {
                 entry.rtt.sample(rtt);
             }
         }
@@ -277,7 +341,7 @@ impl Engine {
             self.warn(now, Warning::UdpBlocked, || text, out);
         } else if answer.late && entry.status == MemberState::Suspect {
             // It is slow and not dead. This ping carries the suspicion, so its next answer carries the refutation.
-            self.probe.nudge(cx!(self, now, out), &self.members, entry);
+            self.probe.ask(cx!(self, now, out), &self.members, entry.to());
         }
         if by.run == answer.run {
             if let Some(home) = by.home {
@@ -332,7 +396,7 @@ impl Engine {
             return;
         }
         self.members.update(me, |e| {
-            e.epoch = Epoch(known.0 + 1);
+            e.epoch = known.next();
             e.picture = None;
         });
         self.announce(now);

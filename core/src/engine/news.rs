@@ -5,7 +5,7 @@ use core::iter;
 use super::frames::Speaker;
 use super::{Engine, Life, cx};
 use crate::collection::state::{Applied, State};
-use crate::id::{Incarnation, Peer, RunId, Version};
+use crate::id::{Epoch, Incarnation, Peer, RunId, Version};
 use crate::members::{self, Ruling, ruling};
 use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
@@ -32,12 +32,20 @@ impl Engine {
     pub(super) fn hear_record(&mut self, now: Now, by: &Speaker, record: Record<'_>, out: &mut Outbox) {
         if record.run == self.members.local().run {
             let told = Told { run: record.run, status: MemberState::Alive, incarnation: record.incarnation, age: 0 };
-            return self.hear_of_us(now, told);
+            if record.epoch > self.members.local().epoch {
+                // Our WELCOME was lost: others know us in a higher epoch than we do.
+                self.surpass(now, Epoch(record.epoch.0 - 1));
+            }
+            return self.hear_of_us(now, by, told, out);
         }
         if record.name == &*self.members.local().name {
             return self.hear_of_namesake(now, record, out);
         }
         if let Some(peer) = self.members.find(record.run) {
+            if self.members.get(peer).is_some_and(|e| *e.name != *record.name) {
+                self.counters.unexpected += 1;
+                return;
+            }
             self.hear_again(now, peer, by, record, out);
         } else if let Some(peer) = self.members.find_name(record.name) {
             self.hear_of_other_run(now, peer, by, record, out);
@@ -52,13 +60,14 @@ impl Engine {
     }
 
     fn hear_of_newcomer(&mut self, now: Now, by: &Speaker, record: Record<'_>, out: &mut Outbox) {
-        let entry = members::entry(&record, Engine::name(&record), MemberState::Alive, now.mono);
-        let Some(peer) = self.members.insert(entry) else {
+        if self.members.is_full() && !self.make_room(out) {
             self.counters.members_full += 1;
             return;
-        };
+        }
+        let entry = members::entry(&record, Engine::name(&record), MemberState::Alive, now.mono);
+        let Some(peer) = self.members.insert(entry) else { return };
         self.newcomer = now.mono;
-        self.take_state(now, peer, by, &record, out);
+        self.introduce(now, peer, by, &record, out);
         self.spread(now, peer, Aspect::Record);
         self.report(EventKind::Join, peer, None, out);
     }
@@ -70,35 +79,40 @@ impl Engine {
         match ruling((entry.status, entry.incarnation), (MemberState::Alive, record.incarnation)) {
             Ruling::News => {
                 let before = self.picture(peer);
-                let was = self.members.update(peer, |e| {
+                self.members.update(peer, |e| {
                     e.addr = record.addr;
                     e.epoch = e.epoch.max(record.epoch);
                     e.app_version = record.app_version;
-                    core::mem::replace(&mut e.incarnation, record.incarnation)
+                    e.incarnation = record.incarnation;
+                    e.heard = now.mono;
                 });
-                debug_assert!(was.is_some_and(|i| i < record.incarnation), "news has a higher incarnation");
                 self.set_status(now, peer, MemberState::Alive, 0);
-                self.take_state(now, peer, by, &record, out);
+                self.take_state(now, by, &record, out);
                 self.spread(now, peer, Aspect::Record);
                 let kind = match before.as_ref().map(|b| b.state) {
                     Some(MemberState::Alive) if moved => Some(EventKind::Update),
                     Some(MemberState::Alive) | None => None,
                     Some(_) => Some(EventKind::Alive),
                 };
-                if let Some(kind) = kind {
-                    self.report(kind, peer, before, out);
+                match kind {
+                    Some(kind) => self.report(kind, peer, before, out),
+                    None => self.touched(),
                 }
             }
             Ruling::Known => {
+                if Duration::from_secs(record.age) <= self.config.probe_interval * 2 {
+                    self.members.note(peer).into_iter().for_each(|e| e.heard = now.mono);
+                }
                 if older {
                     // It learned of an earlier life that was ahead of it (see `surpass`).
                     self.members.update(peer, |e| {
                         e.epoch = record.epoch;
                         e.picture = None;
                     });
+                    self.touched();
                     self.spread(now, peer, Aspect::Record);
                 }
-                self.take_state(now, peer, by, &record, out);
+                self.take_state(now, by, &record, out);
             }
             Ruling::Stale => {
                 self.accuse_back(now, peer, by, out);
@@ -111,10 +125,13 @@ impl Engine {
         let Some(entry) = self.members.get(peer) else { return };
         let old = entry.run;
         if (record.epoch, record.run) < (entry.epoch, old) {
-            // It may be that run itself that speaks: it has lost its name and does not know.
-            if let Some(entry) = self.members.get(peer) {
-                let record = self.telling.record(now.mono, &self.config, entry);
-                out.send(by.back, &Frame::Record(Record { state: Entries(&[]), ..record }));
+            if entry.is_live() || by.run == record.run {
+                // It may be that run itself that speaks: it has lost its name and does not know.
+                let told = self.telling.record(now.mono, &self.config, entry);
+                out.send(by.back, &Frame::Record(Record { state: Entries(&[]), ..told }));
+            } else {
+                // A life before one that is over, too.
+                out.send(by.back, &Frame::Dead { run: record.run, incarnation: record.incarnation, age: 0 });
             }
             return;
         }
@@ -128,6 +145,7 @@ impl Engine {
             e.addr = record.addr;
             e.status = MemberState::Alive;
             e.since = now.mono;
+            e.heard = now.mono;
             e.protocol = record.protocol;
             e.app_version = record.app_version;
             e.rtt = Default::default();
@@ -135,7 +153,7 @@ impl Engine {
             e.pulling = Default::default();
             e.picture = None;
         });
-        self.take_state(now, peer, by, &record, out);
+        self.introduce(now, peer, by, &record, out);
         for aspect in [Aspect::Status, Aspect::State] {
             self.rumors.stop(Rumor { about: peer, aspect });
         }
@@ -153,7 +171,7 @@ impl Engine {
         out: &mut Outbox,
     ) {
         if told.run == self.members.local().run {
-            return self.hear_of_us(now, told);
+            return self.hear_of_us(now, by, told, out);
         }
         let Some(peer) = self.members.find(told.run) else {
             // Unknown, and dead or left: nothing to us. Unknown and alive: who is that?
@@ -177,7 +195,12 @@ impl Engine {
 
     fn become_so(&mut self, now: Now, peer: Peer, told: Told, accusers: impl Iterator<Item = RunId>, out: &mut Outbox) {
         let before = self.picture(peer);
-        self.members.update(peer, |e| e.incarnation = e.incarnation.max(told.incarnation));
+        self.members.update(peer, |e| {
+            e.incarnation = e.incarnation.max(told.incarnation);
+            if told.status == MemberState::Alive {
+                e.heard = now.mono;
+            }
+        });
         self.set_status(now, peer, told.status, told.age);
         let kind = match told.status {
             MemberState::Alive => EventKind::Alive,
@@ -192,9 +215,9 @@ impl Engine {
         }
         self.rumors.stop(Rumor { about: peer, aspect: Aspect::Record });
         self.spread(now, peer, Aspect::Status);
-        let quiet = told.status == MemberState::Alive && before.as_ref().is_some_and(|b| b.state == MemberState::Alive);
-        if !quiet {
-            self.report(kind, peer, before, out);
+        match before.as_ref().is_some_and(|b| b.state == told.status) {
+            true => self.touched(),
+            false => self.report(kind, peer, before, out),
         }
     }
 
@@ -266,8 +289,14 @@ impl Engine {
     }
 
     /// SWIM §4.2: only we can raise our incarnation, and we do so to refute.
-    fn hear_of_us(&mut self, now: Now, told: Told) {
+    fn hear_of_us(&mut self, now: Now, by: &Speaker, told: Told, out: &mut Outbox) {
         let ours = self.members.local().incarnation;
+        let accused = matches!(told.status, MemberState::Suspect | MemberState::Dead);
+        if accused && told.incarnation < ours && matches!(self.life, Life::Member) {
+            // Refuted already, but this one has not heard it: nobody else will tell it while it holds us for dead.
+            out.send(by.back, &Frame::Alive { run: told.run, incarnation: ours });
+            return;
+        }
         let refute = match told.status {
             MemberState::Suspect | MemberState::Dead => told.incarnation >= ours,
             // Somebody tells of an incarnation that we never had. Outdo it, or we could not refute.
@@ -284,7 +313,7 @@ impl Engine {
         }
         let me = self.members.me();
         self.members.update(me, |e| {
-            e.incarnation = Incarnation(told.incarnation.0.max(ours.0) + 1);
+            e.incarnation = told.incarnation.max(ours).next();
             e.picture = None;
         });
         self.touched();
@@ -304,43 +333,46 @@ impl Engine {
             // Where we are now, nobody else is.
             return self.surpass(now, record.epoch);
         }
-        match self.contests.standing(now.mono, record.run, self.config.probe_timeout) {
-            Standing::Ask => {
-                let to = Destination { addr: record.addr, run: Some(record.run), via: Via::Datagram };
-                self.probe.ask(cx!(self, now, out), &self.members, to);
-            }
-            Standing::Waiting => {}
+        let at = Destination { addr: record.addr, run: Some(record.run), via: Via::Datagram };
+        match self.contest(now, record.run, at, out) {
+            Standing::Ask | Standing::Waiting => {}
             Standing::Silent => self.surpass(now, record.epoch),
             Standing::Answered => self.lose_name(now, record, out),
         }
     }
 
     fn lose_name(&mut self, now: Now, record: Record<'_>, out: &mut Outbox) {
+        self.end_farewell(out);
+        self.contacts.abandon(out);
         self.life = Life::Silent;
         let winner = members::entry(&record, Engine::name(&record), MemberState::Alive, now.mono);
         self.conflict(&winner, out);
     }
 
-    /// Takes what a record says of its member's metadata.
-    fn take_state(&mut self, now: Now, peer: Peer, by: &Speaker, record: &Record<'_>, out: &mut Outbox) {
+    /// The metadata that a run is introduced with: the JOIN or ALIVE that follows shows it.
+    fn introduce(&mut self, now: Now, peer: Peer, by: &Speaker, record: &Record<'_>, out: &mut Outbox) {
+        if record.state.0.is_empty() {
+            return self.take_state(now, by, record, out);
+        }
+        let mut applied = Applied::Known;
+        self.members.update(peer, |e| {
+            applied = e.state.apply(Version(0), record.version, true, record.state);
+            e.picture = None;
+        });
+        self.counters.state_refused += u64::from(applied == Applied::TooBig);
+    }
+
+    /// Takes what a record says of the metadata of a member that is listed.
+    fn take_state(&mut self, now: Now, by: &Speaker, record: &Record<'_>, out: &mut Outbox) {
         if record.version == Version(0) {
             return;
         }
         if record.state.0.is_empty() {
             return self.hear_version(now, by, record.run, record.version, out);
         }
-        let first = self.members.get(peer).is_some_and(|e| e.state.version() == Version(0));
-        if first {
-            // Part of the introduction: the JOIN that follows shows it.
-            self.members.update(peer, |e| {
-                e.state.apply(Version(0), record.version, true, record.state);
-                e.picture = None;
-            });
-        } else {
-            self.hear_state(now, by, record.run, record.version, out, |s| {
-                s.apply(Version(0), record.version, true, record.state)
-            });
-        }
+        self.hear_state(now, by, record.run, record.version, out, |s| {
+            s.apply(Version(0), record.version, true, record.state)
+        });
     }
 
     /// A change of somebody's metadata.
@@ -375,6 +407,7 @@ impl Engine {
             Some(Applied::Gap) => {
                 self.pull_state(now, by, peer, out);
             }
+            Some(Applied::TooBig) => self.counters.state_refused += 1,
             Some(Applied::Known) | None => {}
         }
     }
@@ -393,7 +426,7 @@ impl Engine {
     }
 
     /// For longer than the slowest death takes.
-    fn out_of_touch(&self) -> Duration {
+    pub(super) fn out_of_touch(&self) -> Duration {
         let max = crate::protocol::suspicion::timeout(&self.config, self.members.live_len().max(100), 0);
         max + self.config.probe_interval * 10
     }

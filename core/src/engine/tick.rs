@@ -46,14 +46,15 @@ impl Engine {
     /// What every turn ends with: news that is due leaves, and rides on what is leaving anyway.
     pub(super) fn finish(&mut self, now: Now, out: &mut Outbox) {
         self.antientropy.watch(cx!(self, now, out), &self.members);
-        let piggyback = out.len();
+        let piggyback = out.ridden..out.len();
         let silent = matches!(self.life, Life::Silent);
         if !silent && self.rumors.is_due(now.mono, &self.config) {
             self.gossip(now, out);
         }
-        for i in 0..piggyback {
+        for i in piggyback {
             self.ride_along(now, i, out);
         }
+        out.ridden = out.len();
         self.counters.outbox_dropped += out.dropped;
         self.counters.rumors_waiting = self.rumors.len() as u64;
         self.counters.health = self.probe.health().into();
@@ -85,7 +86,7 @@ impl Engine {
             self.ride_along(now, i, out);
             if out.is_blank(i) {
                 out.remove_last();
-                return;
+                continue;
             }
         }
     }
@@ -113,6 +114,10 @@ impl Engine {
         let to = out.destination(i);
         let Some(peer) = to.run.and_then(|run| self.members.find(run)) else { return };
         let Engine { members, suspicions, telling, config, rumors, .. } = self;
+        // News is for members, at the address that we know: an answer to a replayed HELLO must not carry it away.
+        if members.get(peer).is_none_or(|e| e.addr != to.addr) {
+            return;
+        }
         if let Some(entry) = members.get(peer).filter(|e| is_accused(e.status) && config.buddy) {
             out.try_append(i, &telling.status(now.mono, entry, suspicions.accusers(peer)));
         }
@@ -122,8 +127,9 @@ impl Engine {
         let live = members.live_len();
         rumors.fill(config, live, |rumor| {
             let Some(entry) = members.get(rumor.about) else { return Told::Moot };
-            if Some(entry.run) == to.run {
-                return Told::Idle;
+            if rumor.about == peer && (config.buddy || !is_accused(entry.status)) {
+                // Nobody else is there to be told.
+                return if live == 2 { Told::Moot } else { Told::Idle };
             }
             let fits = match rumor.aspect {
                 Aspect::Record if entry.is_live() => {
@@ -180,8 +186,9 @@ impl Engine {
 
     /// Makes sure that the time to forget the newly dead is not slept through.
     pub(super) fn look_for_forgettable(&mut self, now: Now) {
-        let soonest = now.mono + self.config.forget_dead.min(self.config.forget_left);
-        self.forget = Some(self.forget.map_or(soonest, |at| at.min(soonest)));
+        // It may have been dead for long when we heard of it.
+        let soon = now.mono + FORGET_EVERY;
+        self.forget = Some(self.forget.map_or(soon, |at| at.min(soon)));
     }
 
     fn forget(&mut self, now: Now, out: &mut Outbox) {
@@ -204,20 +211,31 @@ impl Engine {
         }
         self.forget = next.map(|n| n.max(now.mono + FORGET_EVERY));
         for peer in over {
-            let picture = self.picture(peer);
-            for aspect in [Aspect::Record, Aspect::Status, Aspect::State] {
-                self.rumors.stop(Rumor { about: peer, aspect });
-            }
-            if let Some(entry) = self.members.remove(peer) {
-                if entry.status == MemberState::Dead {
-                    self.contacts.remember(entry.addr, self.config.max_remembered);
-                }
-            }
-            self.touched();
-            let mut event = Event::new(EventKind::Forgotten, self.version);
-            event.member = picture;
-            out.events.push(event);
+            self.strike_off(peer, out);
         }
+    }
+
+    /// Makes room in a full table by forgetting before its time who has been gone for the longest.
+    pub(super) fn make_room(&mut self, out: &mut Outbox) -> bool {
+        let gone = self.members.oldest_gone();
+        gone.into_iter().for_each(|peer| self.strike_off(peer, out));
+        gone.is_some()
+    }
+
+    fn strike_off(&mut self, peer: Peer, out: &mut Outbox) {
+        let picture = self.picture(peer);
+        for aspect in [Aspect::Record, Aspect::Status, Aspect::State] {
+            self.rumors.stop(Rumor { about: peer, aspect });
+        }
+        if let Some(entry) = self.members.remove(peer) {
+            if entry.status == MemberState::Dead {
+                self.contacts.remember(entry.addr, self.config.max_remembered);
+            }
+        }
+        self.touched();
+        let mut event = Event::new(EventKind::Forgotten, self.version);
+        event.member = picture;
+        out.events.push(event);
     }
 
     /// When we may be able to say SETTLED.

@@ -14,25 +14,45 @@
 //! died down, each member also compares notes with one other, without waiting for its next probe.
 //! A newcomer, which differs in everything, pulls the table part by part (TABLE_PULL): the receiver sets the pace.
 
+use alloc::vec::Vec;
+
 use super::Cx;
-use crate::members::{Members, bucket};
+use crate::members::{Entry, Members, bucket};
 use crate::outbox::Destination;
 use crate::telling::Telling;
 use crate::time::{Duration, Instant};
 use crate::view::MemberState;
-use crate::wire::frame::{BUCKET_BITS_MAX, Entries, Frame, SummaryEntry};
+use crate::wire::frame::{BUCKET_BITS_MAX, Entries, Frame, SUMMARY_MAX, SummaryEntry};
+
+/// Notes are compared after so many gossip intervals of news without a pause.
+const RESTLESS: u32 = 10;
 
 /// Members in a bucket that we aim at.
 const BUCKET_AIM: usize = 8;
+
+impl SummaryEntry {
+    fn of(e: &Entry) -> SummaryEntry {
+        SummaryEntry { run: e.run, epoch: e.epoch, incarnation: e.incarnation, version: e.state.version() }
+    }
+
+    /// In something it is ahead of what another knows of the same run.
+    fn surpasses(&self, other: &SummaryEntry) -> bool {
+        self.epoch > other.epoch || self.incarnation > other.incarnation || self.version > other.version
+    }
+}
 
 #[derive(Debug)]
 pub struct AntiEntropy {
     /// The fingerprint we knew last, and when it came to be.
     seen: u64,
     changed: Instant,
+    /// The first change since notes were compared: in a cluster that never rests, quiet is not waited for.
+    restless: Option<Instant>,
     /// When to compare notes after news.
     compare: Option<Instant>,
     compared: Option<Instant>,
+    /// The next difference counts though there is news: there always is.
+    overdue: bool,
     /// When to exchange digests whatever the fingerprints say.
     periodic: Instant,
     asked: Option<Instant>,
@@ -49,7 +69,16 @@ pub enum Due {
 
 impl AntiEntropy {
     pub fn new(now: Instant, periodic: Duration) -> AntiEntropy {
-        AntiEntropy { seen: 0, changed: now, compare: None, compared: None, periodic: now + periodic, asked: None }
+        AntiEntropy {
+            seen: 0,
+            changed: now,
+            restless: None,
+            compare: None,
+            compared: None,
+            overdue: false,
+            periodic: now + periodic,
+            asked: None,
+        }
     }
 
     /// When the live table last changed.
@@ -64,10 +93,10 @@ impl AntiEntropy {
         }
         self.seen = members.fingerprint();
         self.changed = cx.now.mono;
-        // Once a period is enough in a cluster that always changes; a newcomer does not wait for that.
+        let since = *self.restless.get_or_insert(cx.now.mono);
         let quiet = cx.now.mono + cx.config.gossip_interval;
         let spaced = self.compared.map_or(quiet, |at| at + cx.config.gossip_interval * 2);
-        self.compare = Some(quiet.max(spaced));
+        self.compare = Some(quiet.max(spaced).min(since + cx.config.gossip_interval * RESTLESS));
     }
 
     pub fn deadline(&self, members: &Members) -> Option<Instant> {
@@ -85,6 +114,7 @@ impl AntiEntropy {
         if self.compare.is_some_and(|at| at <= now) {
             self.compare = None;
             self.compared = Some(now);
+            self.overdue = self.restless.take().is_some_and(|at| now.since(at) >= cx.config.gossip_interval * RESTLESS);
             return Some(Due::Compare);
         }
         if self.periodic <= now {
@@ -101,7 +131,8 @@ impl AntiEntropy {
     pub fn on_fingerprint(&mut self, cx: &mut Cx<'_>, members: &Members, from: Destination, theirs: u64) {
         let now = cx.now.mono;
         let rest = cx.config.gossip_interval;
-        let explained = now.since(self.changed) < rest || self.asked.is_some_and(|at| now.since(at) < rest);
+        let fresh = now.since(self.changed) < rest && !core::mem::take(&mut self.overdue);
+        let explained = fresh || self.asked.is_some_and(|at| now.since(at) < rest);
         if theirs != members.fingerprint() && theirs != 0 && cx.config.sync_on_mismatch && !explained {
             self.exchange(cx, members, from);
         }
@@ -116,7 +147,7 @@ impl AntiEntropy {
         for (sum, bytes) in sums[..n].iter().zip(bytes.chunks_exact_mut(4)) {
             bytes.copy_from_slice(&sum.to_le_bytes());
         }
-        cx.out.send(with, &Frame::Digest { live: members.live_len() as u64, sums: &bytes[..4 * n] });
+        cx.out.send(with, &Frame::Digest { sums: &bytes[..4 * n] });
     }
 
     /// Answers with our members of each bucket that differs, from a random one on, within the byte budget:
@@ -140,16 +171,13 @@ impl AntiEntropy {
                 continue;
             }
             let buf = telling.scratch();
-            for (_, e) in members.live().filter(|(_, e)| bucket(e.run, bits) == i as u32) {
-                Entries::push(
-                    buf,
-                    &SummaryEntry { run: e.run, incarnation: e.incarnation, version: e.state.version() },
-                );
+            for (_, e) in members.live().filter(|(_, e)| bucket(e.run, bits) == i as u32).take(SUMMARY_MAX) {
+                Entries::push(buf, &SummaryEntry::of(e));
             }
-            if buf.len() > budget {
+            if budget == 0 {
                 return;
             }
-            budget -= buf.len();
+            budget = budget.saturating_sub(buf.len());
             cx.out.send(from, &Frame::Summary { bits, bucket: i as u32, entries: Entries(buf) });
         }
     }
@@ -167,25 +195,27 @@ impl AntiEntropy {
         entries: Entries<'_>,
     ) {
         let mut budget = (cx.config.sync_packets * cx.config.max_datagram) as isize;
-        let newer = |t: &SummaryEntry| match members.find(t.run).and_then(|p| members.get(p)) {
+        let mut theirs: Vec<SummaryEntry> = entries.iter().collect();
+        theirs.sort_unstable_by_key(|t| t.run);
+        let newer = |t: &&SummaryEntry| match members.find(t.run).and_then(|p| members.get(p)) {
             None => true,
-            Some(e) => t.incarnation > e.incarnation || e.is_live() && t.version > e.state.version(),
+            Some(e) => t.incarnation > e.incarnation || e.is_live() && t.surpasses(&SummaryEntry::of(e)),
         };
-        let runs = telling.runs(entries.iter::<SummaryEntry>().filter(newer).map(|t| t.run));
+        let runs = telling.runs(theirs.iter().filter(newer).map(|t| t.run));
         if !runs.0.is_empty() {
             cx.out.send(from, &Frame::Want { runs });
         }
         let now = cx.now.mono;
-        let theirs = |run| entries.iter::<SummaryEntry>().find(|t| t.run == run);
         for (_, e) in members.live().filter(|(_, e)| bucket(e.run, bits) == which) {
-            let better = theirs(e.run).is_none_or(|t| e.incarnation > t.incarnation || e.state.version() > t.version);
+            let told = theirs.binary_search_by_key(&e.run, |t| t.run).map(|i| &theirs[i]);
+            let better = told.map_or(true, |t| SummaryEntry::of(e).surpasses(t));
             if better && budget > 0 {
                 let record = telling.record(now, cx.config, e);
                 budget -= 64 + record.state.0.len() as isize;
                 cx.out.send(from, &Frame::Record(record));
             }
         }
-        for t in entries.iter::<SummaryEntry>() {
+        for t in &theirs {
             let gone = members.find(t.run).and_then(|p| members.get(p));
             if let Some(e) = gone.filter(|e| e.status >= MemberState::Dead && t.incarnation <= e.incarnation) {
                 cx.out.send(from, &telling.status(now, e, core::iter::empty()));

@@ -22,7 +22,7 @@ use super::Cx;
 use crate::error::Code;
 use crate::id::RunId;
 use crate::members::Members;
-use crate::outbox::{Completion, Via};
+use crate::outbox::{Completion, Outbox, Via};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, nanos};
 use crate::view::{Event, EventKind, MemberState};
@@ -205,7 +205,8 @@ impl Contacts {
     }
 
     /// A part of the table has come; 0 was the last.
-    pub fn on_table_next(&mut self, now: Instant, from: RunId, cursor: u32) {
+    /// `patience`: how long the next part may take.
+    pub fn on_table_next(&mut self, now: Instant, from: RunId, cursor: u32, patience: Duration) {
         let mine =
             |c: &Call| matches!(c.stage, Stage::Pull { run, cursor: c } if run == from && (cursor == 0 || c < cursor));
         let Some(i) = self.calls.iter().position(mine) else { return };
@@ -213,8 +214,9 @@ impl Contacts {
             self.calls.swap_remove(i);
             self.applied = true;
         } else {
-            (self.calls[i].stage, self.calls[i].tries, self.calls[i].again) =
-                (Stage::Pull { run: from, cursor }, 0, now);
+            let call = &mut self.calls[i];
+            (call.stage, call.tries, call.again) = (Stage::Pull { run: from, cursor }, 0, now);
+            call.until = now + patience;
         }
     }
 
@@ -234,6 +236,15 @@ impl Contacts {
         self.end_call(i);
         self.end_joins(cx);
         true
+    }
+
+    /// We leave: whoever waits for a join need not wait any longer.
+    pub fn abandon(&mut self, out: &mut Outbox) {
+        self.calls.clear();
+        for join in self.joins.drain(..) {
+            let answered = join.names.iter().filter(|n| n.1).count();
+            out.completions.push(Completion::Joined { id: join.id, answered, refused: join.refused });
+        }
     }
 
     /// Nobody listens there.

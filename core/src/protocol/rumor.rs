@@ -18,6 +18,9 @@ use crate::time::{Instant, nanos};
 /// so what is lost here is found by anti-entropy.
 const RUMORS_MAX: usize = 16_384;
 
+/// Places that void tickets may take before they are swept out.
+const LEFTOVERS_MAX: usize = 64;
+
 /// Rumors too long for what room is left that are passed over before a packet is called full.
 const MISFITS: usize = 3;
 
@@ -80,6 +83,11 @@ impl Rumors {
             self.told.push(VecDeque::new());
         }
         self.told[0].push_back((rumor, self.next_ticket));
+        // What was started again and again, with nobody to tell it to, leaves its old tickets behind.
+        if self.told[0].len() > 2 * self.tickets.len() + LEFTOVERS_MAX {
+            let tickets = &self.tickets;
+            self.told[0].retain(|(rumor, ticket)| tickets.get(rumor) == Some(ticket));
+        }
         // Soon, but at most one flush an interval.
         let soon = self.last.map_or(now, |last| (last + config.gossip_flush).max(now));
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));

@@ -10,7 +10,7 @@
 //! It counts from the beginning of the suspicion. Where fewer than K others exist, K is what there is.
 //! Each accuser is named in the rumor, so that members add up the same confirmations in whatever order they hear of them.
 
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
 
 use crate::config::Config;
 use crate::id::{Incarnation, Peer, RunId};
@@ -19,11 +19,10 @@ use crate::wire::frame::ACCUSERS_MAX;
 
 /// At most one a live member, so `max_members` bounds it.
 #[derive(Debug, Default)]
-pub struct Suspicions(Vec<Suspicion>);
+pub struct Suspicions(BTreeMap<Peer, Suspicion>);
 
 #[derive(Clone, Copy, Debug)]
 struct Suspicion {
-    peer: Peer,
     incarnation: Incarnation,
     accusers: [Option<RunId>; ACCUSERS_MAX],
     begun: Instant,
@@ -41,7 +40,7 @@ pub enum Accused {
 }
 
 impl Suspicions {
-    /// `age`: how long ago the suspicion began elsewhere is not told; each member gives the full time.
+    /// When the suspicion began elsewhere is not told: each member gives the full time.
     pub fn accuse(
         &mut self,
         now: Instant,
@@ -51,13 +50,12 @@ impl Suspicions {
         incarnation: Incarnation,
         accusers: impl Iterator<Item = RunId>,
     ) -> Accused {
-        let at = self.0.iter().position(|s| s.peer == peer);
-        let fresh = at.is_none_or(|i| self.0[i].incarnation < incarnation);
+        let fresh = self.0.get(&peer).is_none_or(|s| s.incarnation < incarnation);
         if fresh {
-            self.clear(peer);
-            self.0.push(Suspicion { peer, incarnation, accusers: [None; ACCUSERS_MAX], begun: now, deadline: now });
+            let accusers = [None; ACCUSERS_MAX];
+            self.0.insert(peer, Suspicion { incarnation, accusers, begun: now, deadline: now });
         }
-        let suspicion = self.0.iter_mut().find(|s| s.peer == peer).expect("it was there, or pushed");
+        let suspicion = self.0.get_mut(&peer).expect("it was there, or was inserted");
         let most = (config.suspicion_confirmations + 1).min(ACCUSERS_MAX);
         let mut added = false;
         for accuser in accusers {
@@ -78,30 +76,31 @@ impl Suspicions {
 
     /// Refuted, dead, gone or replaced.
     pub fn clear(&mut self, peer: Peer) {
-        self.0.retain(|s| s.peer != peer);
+        self.0.remove(&peer);
     }
 
     /// Who accuses it, for the rumor.
     pub fn accusers(&self, peer: Peer) -> impl Iterator<Item = RunId> + '_ {
-        self.0.iter().filter(move |s| s.peer == peer).flat_map(|s| s.accusers.iter().flatten().copied())
+        self.0.get(&peer).into_iter().flat_map(|s| s.accusers.iter().flatten().copied())
     }
 
     /// We were not there for that long, and may have missed the refutation.
     pub fn give_back(&mut self, lost: Duration) {
-        for suspicion in &mut self.0 {
+        for suspicion in self.0.values_mut() {
             suspicion.begun = suspicion.begun + lost;
             suspicion.deadline = suspicion.deadline + lost;
         }
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.iter().map(|s| s.deadline).min()
+        self.0.values().map(|s| s.deadline).min()
     }
 
     /// Call until it returns `None`. What it returns did not refute in time.
     pub fn on_deadline(&mut self, now: Instant) -> Option<Peer> {
-        let i = self.0.iter().position(|s| s.deadline <= now)?;
-        Some(self.0.swap_remove(i).peer)
+        let peer = *self.0.iter().find(|(_, s)| s.deadline <= now)?.0;
+        self.0.remove(&peer);
+        Some(peer)
     }
 }
 
@@ -119,6 +118,8 @@ pub fn timeout(config: &Config, live: usize, confirmations: usize) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     fn peer(slot: u32) -> Peer {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use super::lock::{Condvar, Mutex};
 
 use crate::view::Event;
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use super::lock::{Condvar, Mutex};
 
 use super::node::Shared;
 

@@ -8,21 +8,20 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
-use polling::{Event as Readiness, Events, PollMode, Poller};
+use super::lock::{Condvar, Mutex};
 use socket2::Socket;
 
 use super::dispatcher::Dispatcher;
 use super::fork::Listed;
 use super::log::level;
 use super::node::{Live, Shared};
+use super::poll::{Events, Interest, Poller};
 use super::tcp::{Flow, Link, LinkLimits, Links, Peers, STRANGERS_MAX, Stage, Written};
-use super::udp::{BATCH, Receiver, Udp, is_passing};
+use super::udp::{Receiver, Udp, is_passing};
 use super::{clock, threads};
 use crate::engine::{Inbound, Input};
 use crate::id::RunId;
@@ -34,8 +33,8 @@ use crate::wire::envelope::{Envelope, Opened, Sessions};
 const DRAIN_MAX: usize = 1024;
 const DRAIN_TIME: Duration = Duration::from_millis(1);
 
-/// Packets in the outbox at which a batch is interrupted to send them, well below `PACKETS_MAX`.
-const OUTBOX_HIGH: usize = 64;
+/// Datagrams handed to the engine under one lock. Few, because their answers share one outbox.
+const AT_ONCE: usize = 8;
 
 /// Bytes taken from a link at once, and how often in a turn.
 const READ: usize = 64 << 10;
@@ -46,9 +45,6 @@ const ACCEPTS_MAX: usize = 64;
 
 /// How long a socket rests that fails again and again (no descriptors left, no memory): an event loop must not spin.
 const REST: Duration = Duration::from_millis(100);
-
-/// Events taken from the poller at once.
-const EVENTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
 /// What a node gives to its driver, and sends by from other threads.
 pub(crate) struct Wire {
@@ -67,9 +63,10 @@ pub(crate) enum Command {
         node: Arc<Shared>,
         wire: Arc<Wire>,
     },
+    /// The node is told when it is done; None: a node that could not start.
     Remove {
         slot: usize,
-        node: Arc<Shared>,
+        node: Option<Arc<Shared>>,
     },
     /// Another thread has changed its deadline, or left packets for links.
     Poke {
@@ -93,7 +90,8 @@ pub(crate) enum Resolved {
 /// A runtime's threads, and how to reach them.
 pub(crate) struct Threads {
     poller: Poller,
-    commands: Mutex<Vec<Command>>,
+    /// None: the driver has ended.
+    commands: Mutex<Option<Vec<Command>>>,
     slots: Mutex<Slots>,
     pub dispatcher: Dispatcher,
     living: Mutex<Living>,
@@ -118,7 +116,7 @@ impl Threads {
     pub(crate) fn start() -> io::Result<Arc<Threads>> {
         let threads = Arc::new(Threads {
             poller: Poller::new()?,
-            commands: Mutex::new(Vec::new()),
+            commands: Mutex::new(Some(Vec::new())),
             slots: Mutex::new(Slots::default()),
             dispatcher: Dispatcher::default(),
             living: Mutex::new(Living::default()),
@@ -152,8 +150,10 @@ impl Threads {
     }
 
     pub(crate) fn command(&self, command: Command) {
-        self.commands.lock().push(command);
-        let _ = self.poller.notify();
+        if let Some(commands) = self.commands.lock().as_mut() {
+            commands.push(command);
+        }
+        self.poller.notify();
     }
 
     /// Hands a node's sockets to the driver.
@@ -166,23 +166,18 @@ impl Threads {
             })
         };
         // Before the poller knows the sockets, so that no event comes for a slot that the driver does not know.
-        self.commands.lock().push(Command::Add { slot, node: node.clone(), wire: wire.clone() });
+        self.command(Command::Add { slot, node: node.clone(), wire: wire.clone() });
         let watched = self.watch(slot, &wire);
-        let _ = self.poller.notify();
-        watched.inspect_err(|_| self.command(Command::Remove { slot, node: node.clone() })).map(|()| slot)
+        watched.inspect_err(|_| self.command(Command::Remove { slot, node: None })).map(|()| slot)
     }
 
     fn watch(&self, slot: usize, wire: &Wire) -> io::Result<()> {
-        if let Some(udp) = &wire.udp {
-            self.watch_socket(udp.socket(), Key::Udp(slot))?;
-        }
-        self.watch_socket(&wire.listener, Key::Listener(slot))
+        self.watch_one(Key::Udp(slot), wire)?;
+        self.watch_one(Key::Listener(slot), wire)
     }
 
-    #[allow(unsafe_code)]
-    fn watch_socket(&self, socket: &Socket, key: Key) -> io::Result<()> {
-        // SAFETY: the driver deletes every socket from the poller before it drops it.
-        unsafe { self.poller.add_with_mode(socket, key.interest(true, false), PollMode::Level) }
+    fn watch_one(&self, key: Key, wire: &Wire) -> io::Result<()> {
+        key.socket(wire).map_or(Ok(()), |socket| self.poller.add(socket, key.interest(true, false)))
     }
 
     /// Lets both threads come to their end.
@@ -217,7 +212,7 @@ impl Threads {
 }
 
 /// What a poller's key stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Udp(usize),
     Listener(usize),
@@ -225,7 +220,7 @@ enum Key {
 }
 
 impl Key {
-    /// Slots and links are numbered from 0 without gaps; usize::MAX is the poller's own.
+    /// Slots and links are numbered from 0 without gaps; the largest number is the poller's own.
     fn number(self) -> usize {
         match self {
             Key::Udp(i) => 3 * i,
@@ -243,8 +238,17 @@ impl Key {
         }
     }
 
-    fn interest(self, readable: bool, writable: bool) -> Readiness {
-        Readiness::new(self.number(), readable, writable)
+    /// Of a node's own sockets.
+    fn socket(self, wire: &Wire) -> Option<&Socket> {
+        match self {
+            Key::Udp(_) => wire.udp.as_ref().map(Udp::socket),
+            Key::Listener(_) => Some(&wire.listener),
+            Key::Link(_) => None,
+        }
+    }
+
+    fn interest(self, readable: bool, writable: bool) -> Interest {
+        Interest { key: self.number(), readable, writable }
     }
 }
 
@@ -253,8 +257,11 @@ enum Timer {
     Node(usize),
     Link(usize),
     /// A socket that failed has rested.
-    Rest(usize),
+    Rested(Key),
 }
+
+/// After all other timers of the same time.
+const LAST: Timer = Timer::Rested(Key::Link(usize::MAX));
 
 /// A node, as its driver sees it.
 struct Io {
@@ -266,7 +273,6 @@ struct Io {
     /// The kernel's count of datagrams that it dropped, and ours.
     overflow: u32,
     overflow_known: u32,
-    resting: bool,
 }
 
 struct Driver {
@@ -295,7 +301,7 @@ impl Driver {
     }
 
     fn run(mut self) {
-        let mut events = Events::with_capacity(EVENTS);
+        let mut events = Events::new();
         while !self.exit {
             let timeout = self.timers.first().map(|&(at, _)| at.since(clock::mono()));
             self.turn(&mut events, timeout);
@@ -306,20 +312,20 @@ impl Driver {
             self.fire();
             self.links.end_turn();
         }
+        // What comes too late is dropped, and with it the nodes that it names.
+        self.threads.commands.lock().take();
         for slot in 0..self.nodes.len() {
             self.remove(slot);
         }
     }
 
     fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) {
-        events.clear();
-        // An interrupted wait is an early one.
-        let _ = self.threads.poller.wait(events, timeout);
+        self.threads.poller.wait(events, timeout);
         self.obey();
         let mut budget = Budget { left: DRAIN_MAX, until: clock::mono() + DRAIN_TIME };
         for event in events.iter() {
             match Key::of(event.key) {
-                Key::Udp(slot) => self.datagrams(slot, event.is_err() != Some(false), &mut budget),
+                Key::Udp(slot) => self.datagrams(slot, event.failed, &mut budget),
                 Key::Listener(slot) => self.accept(slot),
                 Key::Link(id) => self.link(id, event.readable, event.writable),
             }
@@ -330,14 +336,16 @@ impl Driver {
     // --- commands ---
 
     fn obey(&mut self) {
-        let commands = std::mem::take(&mut *self.threads.commands.lock());
-        for command in commands {
+        let commands = self.threads.commands.lock().as_mut().map(std::mem::take);
+        for command in commands.into_iter().flatten() {
             match command {
                 Command::Add { slot, node, wire } => self.add(slot, node, wire),
                 Command::Remove { slot, node } => {
                     self.remove(slot);
                     self.threads.slots.lock().free.push(slot);
-                    node.driver_is_done();
+                    if let Some(node) = node {
+                        node.driver_is_done();
+                    }
                 }
                 Command::Poke { slot, node } => {
                     node.poked.store(false, std::sync::atomic::Ordering::SeqCst);
@@ -373,20 +381,18 @@ impl Driver {
             armed: None,
             overflow: 0,
             overflow_known: 0,
-            resting: false,
         });
     }
 
     fn remove(&mut self, slot: usize) {
         let Some(io) = self.nodes.get_mut(slot).and_then(Option::take) else { return };
-        if let Some(udp) = &io.wire.udp {
-            let _ = self.threads.poller.delete(udp.socket());
+        // Fails for a socket that rests, whose timer finds no node then, or watches a socket twice, which fails too.
+        for socket in [Key::Udp(slot), Key::Listener(slot)].iter().filter_map(|key| key.socket(&io.wire)) {
+            let _ = self.threads.poller.delete(socket);
         }
-        let _ = self.threads.poller.delete(&*io.wire.listener);
         if let Some(at) = io.armed {
             self.timers.remove(&(at, Timer::Node(slot)));
         }
-        self.timers.retain(|&(_, timer)| timer != Timer::Rest(slot) || !io.resting);
         for &id in io.peers.by_addr.values() {
             if let Some(link) = self.links.take(id) {
                 let _ = self.threads.poller.delete(&*link.socket);
@@ -422,11 +428,9 @@ impl Driver {
         while let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) {
             let Some(udp) = &io.wire.udp else { return };
             match self.receiver.receive(udp, &mut io.overflow) {
-                Ok(n) => {
-                    if n > 0 {
-                        self.batch(slot);
-                    }
-                    if n < BATCH || !budget.take(n) {
+                Ok(()) => {
+                    self.batch(slot);
+                    if self.receiver.drained() || !budget.take(self.receiver.len()) {
                         return;
                     }
                 }
@@ -437,66 +441,72 @@ impl Driver {
                     if is_passing(&e) && failures < 8 {
                         self.errors(slot);
                     } else {
-                        return self.rest(slot);
+                        return self.rest(Key::Udp(slot), slot);
                     }
                 }
             }
         }
     }
 
-    /// Opens the batch outside the lock, then hands it to the engine under one lock.
+    /// Opens the datagrams outside the lock, and hands some at a time to the engine under one lock.
     fn batch(&mut self, slot: usize) {
         let now = clock::now();
         let Some(io) = self.nodes[slot].as_mut() else { return };
-        let tally = &io.node.tally;
-        let mut opened: [Option<Inbound<'_>>; BATCH] = [const { None }; BATCH];
-        let mut count = 0;
-        for (from, bytes) in self.receiver.datagrams() {
-            let Some(bytes) = bytes else {
-                tally.datagrams_too_large.fetch_add(1, Relaxed);
-                continue;
-            };
-            tally.datagrams_in.fetch_add(1, Relaxed);
-            tally.datagram_bytes_in.fetch_add(bytes.len() as u64, Relaxed);
-            match io.wire.envelope.open(&mut io.sessions, now.mono, bytes) {
-                Ok(Opened { from: run, stranger, frames }) => {
-                    opened[count] = Some(Inbound { from, run, stranger, via: Via::Datagram, frames });
-                    count += 1;
-                }
-                Err(reject) => {
-                    tally.rejects[reject as usize].fetch_add(1, Relaxed);
-                }
-            }
-        }
-        tally.sessions.store(io.sessions.len() as u64, Relaxed);
         let lost = io.overflow.wrapping_sub(io.overflow_known);
         io.overflow_known = io.overflow;
-        if lost > 0 {
-            tally.receive_overflow.fetch_add(u64::from(lost), Relaxed);
-        }
-        let stall = (lost > 0).then_some(io.wire.stall_threshold);
+        io.node.tally.receive_overflow.fetch_add(u64::from(lost), Relaxed);
+        // What the kernel had to drop is our fault: answers may have been among it.
+        let mut stall = (lost > 0).then_some(io.wire.stall_threshold);
 
-        let mut at = 0;
-        while at < count {
-            let node = &io.node;
+        let mut datagrams = self.receiver.datagrams();
+        loop {
+            let mut opened: [Option<Inbound<'_>>; AT_ONCE] = [const { None }; AT_ONCE];
+            let places = &mut opened.iter_mut();
+            for (from, bytes) in &mut datagrams {
+                let Some(inbound) = Self::opened(io, now, from, bytes) else { continue };
+                *places.next().expect("the loop ends with the last place") = Some(inbound);
+                if places.len() == 0 {
+                    break;
+                }
+            }
+            if opened[0].is_none() {
+                break;
+            }
             self.outbox.set_datagram_max(io.wire.datagram_max);
-            let thought = node.think(&mut self.outbox, now, |live, out| {
-                if let Some(lost) = stall.filter(|_| at == 0) {
+            let thought = io.node.think(&mut self.outbox, now, |live, out| {
+                if let Some(lost) = stall.take() {
                     live.engine.stalled(lost);
                 }
-                for inbound in opened[at..count].iter().flatten() {
+                for inbound in opened.iter().flatten() {
                     live.engine.handle(now, Input::Packet(*inbound), out);
-                    at += 1;
-                    if out.packets().len() > OUTBOX_HIGH {
-                        break;
-                    }
                 }
             });
             let Some(thought) = thought else { break };
-            let deadline = node.act(&mut self.outbox, now, thought.after);
+            let deadline = io.node.act(&mut self.outbox, now, thought.after);
             Self::arm_in(&mut self.timers, &mut io.armed, slot, deadline);
         }
+        drop(datagrams);
+        io.node.tally.sessions.store(io.sessions.len() as u64, Relaxed);
         self.send_streams(slot);
+    }
+
+    fn opened<'a>(io: &mut Io, now: Now, from: SocketAddr, bytes: Option<&'a mut [u8]>) -> Option<Inbound<'a>> {
+        let tally = &io.node.tally;
+        let Some(bytes) = bytes else {
+            tally.datagrams_too_large.fetch_add(1, Relaxed);
+            return None;
+        };
+        tally.datagrams_in.fetch_add(1, Relaxed);
+        tally.datagram_bytes_in.fetch_add(bytes.len() as u64, Relaxed);
+        match io.wire.envelope.open(&mut io.sessions, now.mono, bytes) {
+            Ok(Opened { from: run, stranger, frames }) => {
+                Some(Inbound { from, run, stranger, via: Via::Datagram, frames })
+            }
+            Err(reject) => {
+                tally.rejects[reject as usize].fetch_add(1, Relaxed);
+                None
+            }
+        }
     }
 
     /// What the kernel learned about datagrams that we sent.
@@ -525,21 +535,14 @@ impl Driver {
         });
     }
 
-    /// Takes a failing socket out of the poller for a while.
-    fn rest(&mut self, slot: usize) {
-        let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) else { return };
-        if !io.resting {
-            io.resting = true;
-            Self::watch_node(&self.threads.poller, io, slot, false);
-            self.timers.insert((clock::mono() + REST, Timer::Rest(slot)));
+    /// Takes a failing socket out of the poller for a while. (Its errors would be reported whatever one asks for.)
+    fn rest(&mut self, key: Key, slot: usize) {
+        let Some(io) = self.nodes.get(slot).and_then(Option::as_ref) else { return };
+        if let Some(socket) = key.socket(&io.wire)
+            && self.threads.poller.delete(socket).is_ok()
+        {
+            self.timers.insert((clock::mono() + REST, Timer::Rested(key)));
         }
-    }
-
-    fn watch_node(poller: &Poller, io: &Io, slot: usize, on: bool) {
-        if let Some(udp) = &io.wire.udp {
-            let _ = poller.modify_with_mode(udp.socket(), Key::Udp(slot).interest(on, false), PollMode::Level);
-        }
-        let _ = poller.modify_with_mode(&*io.wire.listener, Key::Listener(slot).interest(on, false), PollMode::Level);
     }
 
     // --- thinking ---
@@ -582,7 +585,7 @@ impl Driver {
     fn fire(&mut self) {
         let now = clock::now();
         // Each timer once: a deadline that stays in the past must not keep us from the sockets.
-        let due: Vec<(Instant, Timer)> = self.timers.range(..=(now.mono, Timer::Rest(usize::MAX))).copied().collect();
+        let due: Vec<(Instant, Timer)> = self.timers.range(..=(now.mono, LAST)).copied().collect();
         for (at, timer) in due {
             if !self.timers.remove(&(at, timer)) {
                 continue;
@@ -590,10 +593,10 @@ impl Driver {
             match timer {
                 Timer::Node(slot) => self.tick(slot, at),
                 Timer::Link(id) => self.link_timer(id, now.mono),
-                Timer::Rest(slot) => {
-                    if let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) {
-                        io.resting = false;
-                        Self::watch_node(&self.threads.poller, io, slot, true);
+                Timer::Rested(key) => {
+                    let (Key::Udp(slot) | Key::Listener(slot) | Key::Link(slot)) = key;
+                    if let Some(io) = self.nodes.get(slot).and_then(Option::as_ref) {
+                        let _ = self.threads.watch_one(key, &io.wire);
                     }
                 }
             }
@@ -615,6 +618,13 @@ impl Driver {
             }
             live.engine.handle(now, Input::Tick, out);
         });
+        // A deadline that a tick does not move would be a bug; it shall cost the node its punctuality, not a core.
+        let soonest = now.mono + SOONEST;
+        if let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut)
+            && io.armed.is_some_and(|at| at < soonest)
+        {
+            Self::arm_in(&mut self.timers, &mut io.armed, slot, Some(soonest));
+        }
     }
 
     // --- links ---
@@ -685,10 +695,7 @@ impl Driver {
         let io = self.nodes.get_mut(slot)?.as_mut()?;
         let id = self.links.next_id();
         let interest = Key::Link(id).interest(true, link.awaits_room);
-        #[allow(unsafe_code)]
-        // SAFETY: `close` and `remove` delete the socket from the poller before it is dropped.
-        let added = unsafe { self.threads.poller.add_with_mode(&*link.socket, interest, PollMode::Level) };
-        if added.is_err() {
+        if self.threads.poller.add(&*link.socket, interest).is_err() {
             io.node.tally.links_broken.fetch_add(1, Relaxed);
             return None;
         }
@@ -777,8 +784,9 @@ impl Driver {
                 // The peer was gone before we came.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted || is_passing(&e) => {}
                 Err(e) => {
+                    io.node.tally.accept_errors.fetch_add(1, Relaxed);
                     io.node.log(level::WARNING, "bruit::link", || format!("cannot accept connections: {e}"));
-                    return self.rest(slot);
+                    return self.rest(Key::Listener(slot), slot);
                 }
             }
         }
@@ -832,7 +840,7 @@ impl Driver {
                 if link.awaits_room != awaits_room {
                     link.awaits_room = awaits_room;
                     let interest = Key::Link(id).interest(true, awaits_room);
-                    let _ = self.threads.poller.modify_with_mode(&*link.socket, interest, PollMode::Level);
+                    let _ = self.threads.poller.modify(&*link.socket, interest);
                 }
                 if done.bytes > 0 {
                     link.last = clock::mono();
@@ -944,6 +952,9 @@ impl Driver {
 
 /// A turn that is later than this looks at the sockets once more before it fires timers.
 const LATE: Duration = Duration::from_millis(5);
+
+/// After a tick the next one is not sooner.
+const SOONEST: Duration = Duration::from_micros(200);
 
 /// What is left of a turn's time for draining.
 struct Budget {

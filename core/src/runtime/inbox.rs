@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use super::lock::{Condvar, Mutex};
 
 use super::signal::Signal;
 use crate::id::NodeName;
@@ -20,6 +20,9 @@ use crate::view::{Event, EventKind, changed};
 
 /// With fewer items than this the reader is not behind, and sees every step.
 const BEHIND: usize = 64;
+
+/// Places that an empty queue keeps. With hundreds of nodes in a process, more is felt.
+const KEPT: usize = 8;
 
 /// How many membership items are kept at least, whatever `capacity` says (see [`Inbox::new`]).
 #[derive(Clone, Copy, Debug)]
@@ -368,7 +371,9 @@ impl Queue {
         self.pending = None;
         self.head = self.tail();
         self.items.clear();
-        self.items.shrink_to(BEHIND);
+        if self.items.capacity() > KEPT {
+            self.items = VecDeque::new();
+        }
     }
 
     fn keep_bounds(&mut self) {
@@ -437,4 +442,159 @@ fn same_run(old: &Event, new: &Event) -> bool {
 fn is_about_member(kind: EventKind) -> bool {
     use EventKind::*;
     matches!(kind, Join | Update | Suspect | Alive | Dead | Left | Forgotten)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Epoch, Incarnation, RunId};
+    use crate::view::{Member, MemberState};
+    use std::sync::Arc;
+
+    fn member(name: &str, epoch: u64, state: MemberState) -> Arc<Member> {
+        Arc::new(Member {
+            name: NodeName::new(name).unwrap(),
+            state,
+            address: "127.0.0.1:1".parse().unwrap(),
+            epoch: Epoch(epoch),
+            run: RunId::new(epoch + 1).unwrap(),
+            incarnation: Incarnation(0),
+            since: crate::time::Instant::ZERO,
+            protocol: 1,
+            app_version: 0,
+            meta: Arc::default(),
+            is_local: false,
+        })
+    }
+
+    fn event(kind: EventKind, name: &str, epoch: u64, view: u64) -> Event {
+        let state = match kind {
+            EventKind::Suspect => MemberState::Suspect,
+            EventKind::Dead => MemberState::Dead,
+            EventKind::Left => MemberState::Left,
+            _ => MemberState::Alive,
+        };
+        let mut event = Event::new(kind, view);
+        event.member = Some(member(name, epoch, state));
+        event.changed = changed::STATE;
+        event
+    }
+
+    /// `before` is the same member one epoch earlier.
+    fn reborn(name: &str, epoch: u64, view: u64) -> Event {
+        let mut event = event(EventKind::Alive, name, epoch, view);
+        event.before = Some(member(name, epoch - 1, MemberState::Alive));
+        event.changed |= changed::EPOCH;
+        event
+    }
+
+    fn inbox(capacity: usize, members: usize) -> Inbox {
+        Inbox::new(Bounds { capacity, members }, false)
+    }
+
+    /// A reader who is behind.
+    fn behind() -> Inbox {
+        let inbox = inbox(1000, 1000);
+        (0..BEHIND).for_each(|_| inbox.push(&Event::new(EventKind::Joined, 0)));
+        inbox
+    }
+
+    fn told(inbox: &Inbox, name: &str) -> Vec<(EventKind, u64)> {
+        let all: Vec<Event> = std::iter::from_fn(|| inbox.pop()).collect();
+        let views: Vec<u64> = all.iter().filter(|e| e.view > 0).map(|e| e.view).collect();
+        assert!(views.is_sorted(), "{views:?}");
+        all.iter()
+            .filter(|e| e.member.as_ref().is_some_and(|m| &*m.name == name))
+            .map(|e| (e.kind, e.member.as_ref().unwrap().epoch.0))
+            .collect()
+    }
+
+    #[test]
+    fn a_reader_who_keeps_up_sees_every_step() {
+        let inbox = inbox(100, 100);
+        for (i, kind) in [EventKind::Join, EventKind::Suspect, EventKind::Alive].into_iter().enumerate() {
+            inbox.push(&event(kind, "a", 1, i as u64 + 1));
+        }
+        assert_eq!(told(&inbox, "a"), [(EventKind::Join, 1), (EventKind::Suspect, 1), (EventKind::Alive, 1)]);
+    }
+
+    #[test]
+    fn a_reader_who_is_behind_sees_where_it_led() {
+        let inbox = behind();
+        let mut first = event(EventKind::Suspect, "a", 1, 1);
+        first.before = Some(member("a", 1, MemberState::Alive));
+        inbox.push(&first);
+        inbox.push(&event(EventKind::Suspect, "b", 1, 2));
+        for view in 3..100 {
+            inbox.push(&event(if view % 2 == 0 { EventKind::Suspect } else { EventKind::Alive }, "a", 1, view));
+        }
+        let mut update = event(EventKind::Update, "a", 1, 100);
+        update.changed = changed::META;
+        inbox.push(&update);
+        let last = std::iter::from_fn(|| inbox.pop()).last().unwrap();
+        assert_eq!((last.kind, last.view), (EventKind::Alive, 100), "an update does not hide a change of state");
+        assert_eq!(last.changed, changed::STATE | changed::META);
+        assert_eq!(last.before.unwrap().state, MemberState::Alive);
+        assert_eq!(inbox.losses(), (0, 98));
+    }
+
+    #[test]
+    fn joins_and_the_forgotten_and_epochs_are_never_folded_away() {
+        let inbox = behind();
+        inbox.push(&event(EventKind::Join, "a", 1, 1));
+        inbox.push(&event(EventKind::Suspect, "a", 1, 2));
+        inbox.push(&event(EventKind::Dead, "a", 1, 3));
+        inbox.push(&reborn("a", 2, 4));
+        inbox.push(&event(EventKind::Suspect, "a", 2, 5));
+        inbox.push(&event(EventKind::Left, "a", 2, 6));
+        inbox.push(&event(EventKind::Forgotten, "a", 2, 7));
+        inbox.push(&event(EventKind::Join, "a", 3, 8));
+        use EventKind::*;
+        assert_eq!(told(&inbox, "a"), [(Join, 1), (Dead, 1), (Alive, 2), (Left, 2), (Forgotten, 2), (Join, 3)]);
+    }
+
+    #[test]
+    fn a_member_that_restarts_for_ever_costs_two_places() {
+        let inbox = behind();
+        let len = inbox.len();
+        for epoch in 2..500 {
+            inbox.push(&reborn("a", epoch, 2 * epoch));
+            inbox.push(&event(EventKind::Suspect, "a", epoch, 2 * epoch + 1));
+        }
+        assert_eq!(inbox.len(), len + 2);
+        assert!(inbox.state.lock().queue.items.len() < 10 * BEHIND, "holes are filled");
+        let all: Vec<Event> = std::iter::from_fn(|| inbox.pop()).collect();
+        let reborn = &all[all.len() - 2];
+        assert_eq!(reborn.before.as_ref().unwrap().epoch, Epoch(1), "from where the reader knows it");
+        assert_eq!(reborn.member.as_ref().unwrap().epoch, Epoch(499));
+    }
+
+    #[test]
+    fn other_events_drop_the_oldest_and_say_so_but_never_the_last_word() {
+        let inbox = inbox(10, 100);
+        inbox.push(&event(EventKind::Join, "a", 1, 1));
+        inbox.push(&Event::new(EventKind::Fatal, 0));
+        for id in 0..30 {
+            let mut event = Event::new(EventKind::Joined, 0);
+            event.id = id;
+            inbox.push(&event);
+        }
+        let all: Vec<Event> = std::iter::from_fn(|| inbox.pop()).collect();
+        assert_eq!((all[0].kind, all[0].count), (EventKind::Overflow, 21));
+        assert_eq!((all[1].kind, all[2].kind), (EventKind::Join, EventKind::Fatal));
+        assert_eq!(all[3..].iter().map(|e| e.id).collect::<Vec<_>>(), (21..30).collect::<Vec<_>>());
+        assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn a_mark_ends_where_the_queue_was() {
+        let inbox = inbox(100, 100);
+        inbox.push(&event(EventKind::Join, "a", 1, 1));
+        let mark = inbox.mark();
+        inbox.push(&event(EventKind::Join, "b", 1, 2));
+        assert!(inbox.pop_before(mark).is_some());
+        assert!(inbox.pop_before(mark).is_none());
+        assert!(inbox.pop_before(inbox.mark()).is_some());
+        assert!(inbox.pop_before(inbox.mark()).is_none());
+    }
 }

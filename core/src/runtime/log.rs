@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use parking_lot::Mutex;
+use super::lock::Mutex;
 
 /// Lines that wait at once; what comes then is dropped and counted.
 const LINES_MAX: usize = 1024;

@@ -12,9 +12,12 @@ mod driver;
 #[allow(unsafe_code)]
 mod fork;
 mod inbox;
+mod lock;
 mod log;
 mod node;
 mod open;
+#[allow(unsafe_code)]
+mod poll;
 #[allow(unsafe_code)]
 mod resolver;
 mod share;

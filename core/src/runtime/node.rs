@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant as Clock;
 
+use super::lock::{Condvar, Mutex};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
-use parking_lot::{Condvar, Mutex};
 
 use super::address::{DEFAULT_PORT, Target};
 use super::callbacks::{Callbacks, EventFn, LogSink, Pass, Shut, panic_text};
@@ -281,6 +281,7 @@ impl Node {
         let now = clock::now();
         match shared.peek(|live| live.engine.view(now)) {
             Some(view) => Ok(view),
+            None if shared.state() == NodeState::Failed => Err(shared.why_not()),
             None => shared.last.lock().view.clone().ok_or_else(|| shared.why_not()),
         }
     }
@@ -722,7 +723,7 @@ impl Shared {
     fn remove_from_driver(self: &Arc<Self>, control: &mut Control) {
         if let Some(threads) = control.threads.as_ref().filter(|_| !control.removed) {
             control.removed = true;
-            threads.command(Command::Remove { slot: self.slot.load(Acquire), node: self.clone() });
+            threads.command(Command::Remove { slot: self.slot.load(Acquire), node: Some(self.clone()) });
         }
     }
 
@@ -1273,14 +1274,19 @@ impl Shared {
         if mask & !known != 0 && mask != u32::MAX {
             return Err(Error::new(Code::Invalid, format!("unknown event bits {:#x}", mask & !known)));
         }
+        if self.state() == NodeState::Failed {
+            return Err(self.why_not());
+        }
+        let id = self.callbacks.add(mask, f).ok_or_else(|| self.why_not())?;
+        // After it was added: a start that goes on meanwhile sees either the handler or nothing of the threads.
         let mut ready = Ok(());
         if !self.is_manual {
-            self.with_threads(|threads| {
-                ready = threads.start_dispatcher().map_err(|e| Error::io("cannot start a thread", &e));
-            });
+            self.with_threads(|threads| ready = threads.start_dispatcher());
         }
-        ready?;
-        self.callbacks.add(mask, f).ok_or_else(|| self.why_not())
+        ready.map(|()| id).map_err(|e| {
+            self.callbacks.remove(id);
+            Error::io("cannot start a thread", &e)
+        })
     }
 
     fn queue(self: &Arc<Self>, mask: u32, capacity: usize) -> Result<EventQueue> {
@@ -1294,7 +1300,7 @@ impl Shared {
         {
             let mut queues = self.queues.lock();
             // `stop` sets the state before it closes the queues that it finds.
-            if self.state() == NodeState::Stopped {
+            if self.state() >= NodeState::Stopped {
                 return Err(self.why_not());
             }
             queues.push(queue.clone());
@@ -1377,4 +1383,67 @@ fn describe(event: &Event) -> String {
     }
     .trim_end()
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, runtime: &Runtime) -> Node {
+        let mut config = Config::new();
+        for (key, value) in [("name", name), ("bind", "127.0.0.1:0"), ("dispatch", "manual")] {
+            config.set(key, value).unwrap();
+        }
+        config.keys = vec![[7; 32]];
+        let node = Node::new(&config, Some(runtime.clone())).unwrap();
+        node.start().unwrap();
+        node
+    }
+
+    #[test]
+    fn a_panic_under_the_lock_fails_its_node_and_no_other() {
+        let runtime = Runtime::new().unwrap();
+        let [bad, good] = ["bad", "good"].map(|name| node(name, &runtime));
+        let address = bad.address().unwrap();
+        // Without the hook, that is, without words on stderr.
+        let broken = bad.shared().call(|_, _, _| std::panic::resume_unwind(Box::new("on purpose")));
+        assert_eq!(broken.map(|()| 0).unwrap_err().code, Code::Failed);
+        assert_eq!(bad.state(), NodeState::Failed);
+        let told = std::iter::from_fn(|| bad.next_event().unwrap()).find(|e| e.kind == EventKind::Fatal);
+        assert!(told.expect("a FATAL event").text.unwrap().contains("on purpose"));
+        assert_eq!(bad.join(&["127.0.0.1:1"], Wait::Forever).unwrap_err().code, Code::Failed);
+        assert_eq!(bad.members().unwrap_err().code, Code::Failed);
+        assert_eq!(bad.set_meta(&[]).unwrap_err().code, Code::Failed);
+        assert_eq!(bad.on_event(1, Box::new(|_| {})).unwrap_err().code, Code::Failed);
+        assert_eq!(bad.stop(Wait::Forever), Ok(()));
+        assert_eq!(bad.state(), NodeState::Stopped);
+        std::net::UdpSocket::bind(address).expect("its port is free");
+
+        let third = node("third", &runtime);
+        assert_eq!(third.join(&[&good.address().unwrap().to_string()], Wait::Forever), Ok(1));
+    }
+
+    #[test]
+    fn a_panic_on_the_driver_fails_its_node_and_no_other() {
+        let runtime = Runtime::new().unwrap();
+        let [bad, good] = ["bad", "good"].map(|name| node(name, &runtime));
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| bad.join(&[&dead_end().to_string()], Wait::Forever));
+            while bad.shared().peek(|live| live.joins.is_empty()).unwrap() {
+                std::thread::yield_now();
+            }
+            let mut out = Outbox::new(1400);
+            let thought = bad.shared().think(&mut out, clock::now(), |_, _| std::panic::resume_unwind(Box::new(7)));
+            assert!(thought.map(|t: Thought<()>| t.value).is_none());
+            waiting.join().unwrap()
+        });
+        assert_eq!(waiting.unwrap_err().code, Code::Failed);
+        assert_eq!(node("third", &runtime).join(&[&good.address().unwrap().to_string()], Wait::Forever), Ok(1));
+    }
+
+    /// An address that takes datagrams and never answers.
+    fn dead_end() -> SocketAddr {
+        static SOCKET: OnceLock<std::net::UdpSocket> = OnceLock::new();
+        SOCKET.get_or_init(|| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).local_addr().unwrap()
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use super::lock::Mutex;
 
 use super::driver::Threads;
 use super::fork::Born;

@@ -63,6 +63,7 @@ runtime_counters! {
     links_timed_out: "links closed because no connection or valid record came in time",
     links_evicted: "links closed because max_links was reached",
     links_broken: "links closed by errors, ours or the peer's",
+    accept_errors: "connections that could not be accepted: no descriptors, no memory",
     strangers_refused: "connections closed at once because too many unproven ones were open",
     sessions: "senders whose packets can be opened without a new key derivation, now",
     names_unresolved: "look-ups of host names that failed",

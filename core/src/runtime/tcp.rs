@@ -272,3 +272,92 @@ pub(crate) struct Peers {
     pub by_run: BTreeMap<RunId, usize>,
     pub strangers: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::{Destination, Via};
+    use crate::wire::envelope::{HEADER, Limits};
+
+    fn packet(to: SocketAddr, len: usize) -> Packet {
+        let to = Destination { addr: to, run: RunId::new(2), via: Via::Stream };
+        Packet { to, buf: vec![0; HEADER + len] }
+    }
+
+    fn envelope(run: u64) -> Envelope {
+        let limits = Limits { max_sessions: 10, derive_rate: 10 };
+        Envelope::new("", &[[7; 32]], RunId::new(run).unwrap(), [0; 32], limits)
+    }
+
+    /// A link from run 1 to run 2, connected.
+    fn pair() -> (Link, Link) {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (now, until) = (Instant::ZERO, Instant::from_nanos(1));
+        let mut near = Link::dial(0, local(&listener).unwrap(), now, until).unwrap();
+        let far = loop {
+            if let Some(link) = Link::accept(0, &listener, now, until).unwrap() {
+                break link;
+            }
+            std::thread::yield_now();
+        };
+        near.stage = Stage::Open { run: None };
+        (near, far)
+    }
+
+    #[test]
+    fn a_full_queue_refuses_but_an_empty_one_takes_anything() {
+        let (mut near, _far) = pair();
+        let to = near.peer;
+        assert!(near.enqueue(packet(to, 5000), 1000), "larger than the queue, and alone");
+        assert!(!near.enqueue(packet(to, 1), 1000));
+        let mut done = Written::default();
+        assert_eq!(near.write(&envelope(1), &mut done).unwrap(), Flow::Drained);
+        assert_eq!(done.records, 1);
+        assert!(near.enqueue(packet(to, 400), 1000) && near.enqueue(packet(to, 400), 1000));
+        assert!(!near.enqueue(packet(to, 400), 1000));
+    }
+
+    #[test]
+    fn what_a_slow_reader_does_not_take_stays_and_arrives_in_order() {
+        let (mut near, far) = pair();
+        let to = near.peer;
+        let (one, two) = (envelope(1), envelope(2));
+        let mut done = Written::default();
+        let mut sent = 0;
+        // Until the socket is full, then some.
+        while near.enqueue(packet(to, 60_000 + sent), 4 << 20) {
+            sent += 1;
+            if near.write(&one, &mut done).unwrap() == Flow::Blocked && near.unsent() > 3 {
+                break;
+            }
+        }
+        assert!(near.has_work());
+        let (mut reader, mut sessions, mut sizes) = (StreamReader::new(), two.sessions(), Vec::new());
+        let mut buf = vec![0; 100_000];
+        while sizes.len() < sent {
+            if let Ok(n) = io::Read::read(&mut &*far.socket, &mut buf) {
+                let open = |record: &mut [u8]| {
+                    let opened = two.open(&mut sessions, Instant::ZERO, record).expect("in order, so in the window");
+                    sizes.push(opened.frames.len());
+                    true
+                };
+                reader.push(&mut buf[..n], open).unwrap();
+            }
+            near.write(&one, &mut done).unwrap();
+        }
+        assert_eq!(sizes, (0..sent).map(|i| 60_000 + i).collect::<Vec<_>>());
+        assert!(!near.has_work() && done.records == sent as u64);
+    }
+
+    #[test]
+    fn a_closed_links_number_rests_until_the_turn_ends() {
+        let (near, far) = pair();
+        let mut links = Links::default();
+        let id = links.put(near);
+        assert!(links.take(id).is_some() && links.get(id).is_none());
+        let other = links.put(far);
+        assert_ne!(id, other);
+        links.end_turn();
+        assert_eq!(links.next_id(), id);
+    }
+}

@@ -16,6 +16,9 @@ use crate::outbox::{Packet, Via};
 /// Datagrams taken or given in one system call. Nobody derived it; at 32 the call's own cost has vanished.
 pub(crate) const BATCH: usize = 32;
 
+/// Datagrams asked for when nothing says that there are many.
+const FEW: usize = 4;
+
 /// Room for one datagram: the upper bound of `max_datagram`, and some.
 const DATAGRAM_MAX: usize = 9216;
 
@@ -238,6 +241,8 @@ pub(crate) struct Receiver {
     controls: Box<[[u64; CONTROL / 8]; BATCH]>,
     got: [Got; BATCH],
     count: usize,
+    /// How many are asked for. Preparing all places costs more than a lone datagram does, so it begins with a few.
+    asked: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -259,7 +264,17 @@ impl Receiver {
             controls: Box::new([[0; CONTROL / 8]; BATCH]),
             got: [Got { from: NOWHERE, len: None }; BATCH],
             count: 0,
+            asked: FEW,
         }
+    }
+
+    /// The last batch was all that waited.
+    pub(crate) fn drained(&self) -> bool {
+        self.count < self.asked
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
     }
 
     /// The datagrams of the last batch: who sent them, and their bytes (`None`: too large).
@@ -270,14 +285,15 @@ impl Receiver {
             .map(|(data, got)| (got.from, got.len.map(|len| &mut data[..len])))
     }
 
-    /// Takes up to [`BATCH`] datagrams; fewer mean that the socket is drained. `overflow` follows the kernel's count
-    /// of datagrams that it dropped because the buffer was full.
+    /// Takes some datagrams. Fewer than it asked for mean that the socket is drained (see [`Receiver::drained`]).
+    /// `overflow` follows the kernel's count of datagrams that it dropped because the buffer was full.
     #[cfg(target_os = "linux")]
-    pub(crate) fn receive(&mut self, udp: &Udp, overflow: &mut u32) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, udp: &Udp, overflow: &mut u32) -> io::Result<()> {
+        self.asked = if self.count == self.asked { BATCH } else { FEW };
         self.count = 0;
         let mut parts: [MaybeUninit<libc::iovec>; BATCH] = [const { MaybeUninit::uninit() }; BATCH];
         let mut heads: [MaybeUninit<libc::mmsghdr>; BATCH] = [const { MaybeUninit::uninit() }; BATCH];
-        for (i, data) in self.data.chunks_mut(DATAGRAM_MAX).enumerate() {
+        for (i, data) in self.data.chunks_mut(DATAGRAM_MAX).take(self.asked).enumerate() {
             let part = parts[i].write(libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() });
             // SAFETY: all-zero is a valid mmsghdr.
             let mut head: libc::mmsghdr = unsafe { mem::zeroed() };
@@ -289,12 +305,12 @@ impl Receiver {
             head.msg_hdr.msg_controllen = CONTROL as _;
             heads[i].write(head);
         }
-        // SAFETY: all BATCH heads were written; what they point to lives in `self` and `parts`, with the lengths given.
+        // SAFETY: the first `asked` heads were written; what they point to lives in `self` and `parts`, with the lengths given.
         let n = unsafe {
             libc::recvmmsg(
                 udp.socket.as_raw_fd(),
                 heads.as_mut_ptr().cast(),
-                BATCH as libc::c_uint,
+                self.asked as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
@@ -315,12 +331,12 @@ impl Receiver {
             }
         }
         self.count = n as usize;
-        Ok(self.count)
+        Ok(())
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn receive(&mut self, udp: &Udp, _overflow: &mut u32) -> io::Result<usize> {
-        self.count = 0;
+    pub(crate) fn receive(&mut self, udp: &Udp, _overflow: &mut u32) -> io::Result<()> {
+        (self.asked, self.count) = (BATCH, 0);
         while self.count < BATCH {
             let data = &mut self.data[self.count * DATAGRAM_MAX..][..DATAGRAM_MAX];
             // SAFETY: initialised bytes are valid as possibly uninitialised ones; recv_from only writes initialised ones.
@@ -335,7 +351,7 @@ impl Receiver {
                 Err(_) => break,
             }
         }
-        Ok(self.count)
+        Ok(())
     }
 }
 
@@ -412,4 +428,111 @@ fn read_overflow(head: &libc::msghdr) -> Option<u32> {
         message = unsafe { libc::CMSG_NXTHDR(head, message) };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::Destination;
+
+    fn packet(to: SocketAddr, len: usize) -> Packet {
+        Packet { to: Destination { addr: to, run: None, via: Via::Datagram }, buf: vec![7; len] }
+    }
+
+    fn loopback() -> Udp {
+        Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    /// On loopback what was sent is there.
+    fn drain(receiver: &mut Receiver, udp: &Udp, overflow: &mut u32) -> Vec<(SocketAddr, Option<usize>)> {
+        let mut all = Vec::new();
+        loop {
+            match receiver.receive(udp, overflow) {
+                Ok(()) => all.extend(receiver.datagrams().map(|(from, bytes)| (from, bytes.map(|b| b.len())))),
+                Err(e) if is_passing(&e) => continue,
+                Err(_) => return all,
+            }
+            if receiver.drained() {
+                return all;
+            }
+        }
+    }
+
+    #[test]
+    fn batches_arrive_whole_and_in_order() {
+        let (a, b, mut receiver) = (loopback(), loopback(), Receiver::new());
+        let to = b.local_addr().unwrap();
+        for count in [1, FEW, FEW + 1, BATCH, BATCH + 1, 3 * BATCH] {
+            let packets: Vec<Packet> = (0..count).map(|i| packet(to, 100 + i)).collect();
+            let sent = a.send(&packets);
+            assert_eq!((sent.datagrams, sent.failed), (count as u64, 0));
+            let from = a.local_addr().unwrap();
+            let expected: Vec<_> = (0..count).map(|i| (from, Some(100 + i))).collect();
+            assert_eq!(drain(&mut receiver, &b, &mut 0), expected);
+        }
+    }
+
+    #[test]
+    fn streams_and_empty_packets_are_left_out() {
+        let (a, b, mut receiver) = (loopback(), loopback(), Receiver::new());
+        let to = b.local_addr().unwrap();
+        let mut packets = [packet(to, 10), packet(to, 0), packet(to, 20)];
+        packets[2].to.via = Via::Stream;
+        assert_eq!(a.send(&packets).datagrams, 1);
+        assert_eq!(drain(&mut receiver, &b, &mut 0).len(), 1);
+    }
+
+    #[test]
+    fn a_datagram_larger_than_any_of_ours_is_told_apart() {
+        let (a, b, mut receiver) = (loopback(), loopback(), Receiver::new());
+        a.send(&[packet(b.local_addr().unwrap(), DATAGRAM_MAX + 1)]);
+        assert_eq!(drain(&mut receiver, &b, &mut 0), [(a.local_addr().unwrap(), None)]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_kernel_says_where_nobody_listens() {
+        let a = loopback();
+        let nobody = loopback().local_addr().unwrap();
+        let b = loopback();
+        let packets = [packet(nobody, 10), packet(b.local_addr().unwrap(), 10)];
+        let sent = a.send(&packets);
+        assert_eq!(sent.datagrams, 2, "the refusal of the first is not held against the second");
+        let mut refused = Vec::new();
+        a.errors(|to, is_refused| refused.push((to, is_refused)));
+        assert_eq!(refused, [(nobody, true)]);
+        assert_eq!(a.send(&packets[1..]).datagrams, 1);
+        assert_eq!(drain(&mut Receiver::new(), &b, &mut 0).len(), 2);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_kernel_says_what_it_dropped() {
+        let (a, b, mut receiver) = (loopback(), loopback(), Receiver::new());
+        b.set_recv_buffer(4096).unwrap();
+        let packets: Vec<Packet> = (0..100).map(|_| packet(b.local_addr().unwrap(), 1000)).collect();
+        a.send(&packets);
+        let mut overflow = 0;
+        let first = drain(&mut receiver, &b, &mut overflow).len();
+        // The count comes with the next datagram that is let in.
+        a.send(&packets[..1]);
+        assert_eq!(drain(&mut receiver, &b, &mut overflow).len(), 1);
+        assert_eq!(first + overflow as usize, 100);
+    }
+
+    #[test]
+    fn one_socket_speaks_to_both_families() {
+        let Ok(both) = Udp::bind("[::]:0".parse().unwrap()) else { return };
+        let (four, mut receiver) = (loopback(), Receiver::new());
+        assert_eq!(both.send(&[packet(four.local_addr().unwrap(), 10)]).datagrams, 1);
+        let got = drain(&mut receiver, &four, &mut 0);
+        let back = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), both.local_addr().unwrap().port());
+        assert_eq!(got, [(back, Some(10))]);
+        assert_eq!(four.send(&[packet(back, 10)]).datagrams, 1);
+        assert_eq!(
+            drain(&mut receiver, &both, &mut 0),
+            [(four.local_addr().unwrap(), Some(10))],
+            "not ::ffff:127.0.0.1"
+        );
+    }
 }

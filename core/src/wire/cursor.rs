@@ -29,6 +29,10 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The next value, or its type's default where the body has ended.
     #[inline]
     pub fn value<T: Deserialize<'a> + Default>(&mut self) -> Read<T> {
@@ -236,7 +240,7 @@ mod tests {
     #[test]
     fn a_long_body_makes_room_for_its_length() {
         for len in [0usize, 1, 127, 128, 300, 20_000] {
-            let mut buf = vec![9];
+            let mut buf = Vec::from([9]);
             Writer(&mut buf).prefixed(|w| (0..len).for_each(|i| w.byte(i as u8)));
             let mut r = Reader::new(&buf[1..]);
             let body = r.bytes().unwrap();

@@ -9,7 +9,7 @@
 //! | 2 | COOKIE | answer to HELLO; never larger than it | cookie (16 B) · the address HELLO came from |
 //! | 3 | REFUSED | answer to HELLO or JOIN; frozen | reason · text |
 //! | 4 | JOIN | with the cookie: I want to be a member | cookie (16 B) · record |
-//! | 5 | WELCOME | answer to JOIN | highest epoch known of your name by a run that is gone · live members · fingerprint · the address JOIN came from |
+//! | 5 | WELCOME | answer to JOIN | highest epoch known of your name by a run that is gone · live members · fingerprint (8 B) |
 //! | 8 | PING | SWIM §3.1: once a period, to its target | seq · beat · fingerprint (8 B, or none) |
 //! | 9 | ACK | answer to PING, or relayed | seq · beat · fingerprint (8 B, or none) |
 //! | 10 | PING_REQ | SWIM §3.1: to k members, when no ACK came | seq · target (8 B) · its address |
@@ -22,14 +22,14 @@
 //! | 24 | STATE | what changed in a member's metadata | run (8 B) · base · to · reset · entries |
 //! | 25 | STATE_NEWS | it changed, by too much for a rumor | run (8 B) · version |
 //! | 26 | STATE_PULL | then send it to me | run (8 B) · have |
-//! | 32 | DIGEST | anti-entropy: sums over the live members, by bucket | live members · sums (4 B each, their number a power of two) |
+//! | 32 | DIGEST | anti-entropy: sums over the live members, by bucket | sums (4 B each, their number a power of two) |
 //! | 33 | SUMMARY | your bucket differs from mine: mine | log2 of the buckets · bucket · entries |
 //! | 34 | WANT | tell me about these | runs (8 B each) |
 //! | 35 | TABLE_PULL | a newcomer: the next part of the table | cursor |
 //! | 36 | TABLE_NEXT | end of this part | next cursor, 0 at the end |
 //!
 //! record = length · (name · run 8 B · epoch · incarnation · address · protocol · app version · state version · age · state entries)
-//! state entry = length · (key · version · 0, or 1 + value) · summary entry = length · (run 8 B · incarnation · state version)
+//! state entry = length · (key · version · 0, or 1 + value) · summary entry = length · (run 8 B · epoch · incarnation · state version)
 //!
 //! Ages are whole seconds since the subject was last known to be so; beats are milliseconds.
 
@@ -37,6 +37,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use super::cursor::{Malformed, Read, Reader, Writer};
+use crate::config::META_KEY_MAX;
 use crate::id::{Epoch, Incarnation, NodeName, RunId, Version};
 
 /// A HELLO is padded to this, so that no answer to it is larger: neither COOKIE nor REFUSED.
@@ -50,6 +51,15 @@ pub const COOKIE_LEN: usize = 16;
 /// SUSPECT names at most so many accusers; more confirmations would not shorten a suspicion any more.
 pub const ACCUSERS_MAX: usize = 8;
 
+/// Entries of a SUMMARY: members in one bucket of 128, for clusters larger than `max_members` allows by default.
+pub const SUMMARY_MAX: usize = 2048;
+
+/// Entries of a member's state: its keys, and the tombstones that it keeps.
+pub const STATE_ENTRIES_MAX: usize = META_KEYS_MAX + 64;
+
+/// Keys of one member's metadata.
+pub const META_KEYS_MAX: usize = 1024;
+
 /// Buckets of a DIGEST: 2^BUCKET_BITS_MAX sums of 4 bytes still fit in the smallest datagram.
 pub const BUCKET_BITS_MAX: u32 = 7;
 
@@ -59,7 +69,7 @@ pub enum Frame<'a> {
     Cookie { cookie: [u8; COOKIE_LEN], observed: SocketAddr },
     Refused { reason: u32, text: &'a str },
     Join { cookie: [u8; COOKIE_LEN], record: Record<'a> },
-    Welcome { known_epoch: Epoch, live: u64, fingerprint: u64, observed: SocketAddr },
+    Welcome { known_epoch: Epoch, live: u64, fingerprint: u64 },
     Ping { seq: u64, beat: u64, fingerprint: u64 },
     Ack { seq: u64, beat: u64, fingerprint: u64 },
     PingReq { seq: u64, target: RunId, addr: SocketAddr },
@@ -72,7 +82,7 @@ pub enum Frame<'a> {
     State { run: RunId, base: Version, to: Version, reset: bool, entries: Entries<'a> },
     StateNews { run: RunId, version: Version },
     StatePull { run: RunId, have: Version },
-    Digest { live: u64, sums: &'a [u8] },
+    Digest { sums: &'a [u8] },
     Summary { bits: u32, bucket: u32, entries: Entries<'a> },
     Want { runs: Runs<'a> },
     TablePull { cursor: u32 },
@@ -115,6 +125,7 @@ pub struct StateEntry<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SummaryEntry {
     pub run: RunId,
+    pub epoch: Epoch,
     pub incarnation: Incarnation,
     pub version: Version,
 }
@@ -192,11 +203,10 @@ impl<'a> Frame<'a> {
                 w.0.extend_from_slice(&cookie);
                 record.write(w);
             }
-            Frame::Welcome { known_epoch, live, fingerprint, observed } => {
+            Frame::Welcome { known_epoch, live, fingerprint } => {
                 w.varint(known_epoch.0);
                 w.varint(live);
                 w.0.extend_from_slice(&fingerprint.to_le_bytes());
-                w.addr(observed);
             }
             Frame::Ping { seq, beat, fingerprint } | Frame::Ack { seq, beat, fingerprint } => {
                 w.varint(seq);
@@ -237,10 +247,7 @@ impl<'a> Frame<'a> {
                 w.run(run);
                 w.varint(version.0);
             }
-            Frame::Digest { live, sums } => {
-                w.varint(live);
-                w.bytes(sums);
-            }
+            Frame::Digest { sums } => w.bytes(sums),
             Frame::Summary { bits, bucket, entries } => {
                 w.varint(bits.into());
                 w.varint(bucket.into());
@@ -254,6 +261,8 @@ impl<'a> Frame<'a> {
     #[inline]
     fn read_body(kind: u8, r: &mut Reader<'a>) -> Read<Option<Frame<'a>>> {
         Ok(Some(match kind {
+            // One without its padding has not paid for an answer.
+            HELLO if r.len() < HELLO_LEN => return Err(Malformed),
             HELLO => Frame::Hello {
                 protocol: (r.short()?, r.short()?),
                 app: (r.short()?, r.short()?),
@@ -263,12 +272,7 @@ impl<'a> Frame<'a> {
             COOKIE => Frame::Cookie { cookie: cookie(r)?, observed: r.addr()? },
             REFUSED => Frame::Refused { reason: r.short()?, text: r.text()? },
             JOIN => Frame::Join { cookie: cookie(r)?, record: Record::read(r)? },
-            WELCOME => Frame::Welcome {
-                known_epoch: Epoch(r.counter()?),
-                live: r.varint()?,
-                fingerprint: fixed(r)?,
-                observed: r.addr()?,
-            },
+            WELCOME => Frame::Welcome { known_epoch: Epoch(r.counter()?), live: r.varint()?, fingerprint: fixed(r)? },
             PING => Frame::Ping { seq: r.varint()?, beat: r.counter()?, fingerprint: fixed(r)? },
             ACK => Frame::Ack { seq: r.varint()?, beat: r.counter()?, fingerprint: fixed(r)? },
             PING_REQ => Frame::PingReq { seq: r.varint()?, target: r.run()?, addr: r.addr()? },
@@ -287,24 +291,24 @@ impl<'a> Frame<'a> {
                 base: Version(r.counter()?),
                 to: Version(r.counter()?),
                 reset: r.byte()? != 0,
-                entries: Entries::read::<StateEntry<'_>>(r)?,
+                entries: Entries::read::<StateEntry<'_>>(r, STATE_ENTRIES_MAX)?,
             },
             STATE_NEWS => Frame::StateNews { run: r.run()?, version: Version(r.counter()?) },
             STATE_PULL => Frame::StatePull { run: r.run()?, have: Version(r.counter()?) },
             DIGEST => {
-                let (live, sums) = (r.varint()?, r.bytes()?);
+                let sums = r.bytes()?;
                 let buckets = sums.len() / 4;
                 if sums.len() % 4 != 0 || !buckets.is_power_of_two() || buckets > 1 << BUCKET_BITS_MAX {
                     return Err(Malformed);
                 }
-                Frame::Digest { live, sums }
+                Frame::Digest { sums }
             }
             SUMMARY => {
                 let (bits, bucket) = (r.short()?, r.short()?);
                 if bits > BUCKET_BITS_MAX || bucket >> bits != 0 {
                     return Err(Malformed);
                 }
-                Frame::Summary { bits, bucket, entries: Entries::read::<SummaryEntry>(r)? }
+                Frame::Summary { bits, bucket, entries: Entries::read::<SummaryEntry>(r, SUMMARY_MAX)? }
             }
             WANT => Frame::Want { runs: Runs::read(r, usize::MAX)? },
             TABLE_PULL => Frame::TablePull { cursor: r.short()? },
@@ -380,7 +384,7 @@ impl<'a> Record<'a> {
             app_version: r.short()?,
             version: Version(r.counter()?),
             age: r.counter()?,
-            state: Entries::read::<StateEntry<'_>>(r)?,
+            state: Entries::read::<StateEntry<'_>>(r, STATE_ENTRIES_MAX)?,
         })
     }
 }
@@ -394,6 +398,9 @@ pub trait Entry<'a>: Sized {
 impl<'a> Entry<'a> for StateEntry<'a> {
     fn read(r: &mut Reader<'a>) -> Read<StateEntry<'a>> {
         let (key, version) = (r.text()?, Version(r.counter()?));
+        if key.is_empty() || key.len() > META_KEY_MAX {
+            return Err(Malformed);
+        }
         let value = if r.value::<bool>()? { Some(r.bytes()?) } else { None };
         Ok(StateEntry { key, version, value })
     }
@@ -410,24 +417,32 @@ impl<'a> Entry<'a> for StateEntry<'a> {
 
 impl<'a> Entry<'a> for SummaryEntry {
     fn read(r: &mut Reader<'a>) -> Read<SummaryEntry> {
-        Ok(SummaryEntry { run: r.run()?, incarnation: Incarnation(r.counter()?), version: Version(r.counter()?) })
+        Ok(SummaryEntry {
+            run: r.run()?,
+            epoch: Epoch(r.counter()?),
+            incarnation: Incarnation(r.counter()?),
+            version: Version(r.counter()?),
+        })
     }
 
     fn write(&self, w: &mut Writer<'_>) {
         w.run(self.run);
+        w.varint(self.epoch.0);
         w.varint(self.incarnation.0);
         w.varint(self.version.0);
     }
 }
 
 impl<'a> Entries<'a> {
-    fn read<E: Entry<'a>>(r: &mut Reader<'a>) -> Read<Entries<'a>> {
+    fn read<E: Entry<'a>>(r: &mut Reader<'a>, max: usize) -> Read<Entries<'a>> {
         let entries = Entries(r.bytes()?);
         let mut rest = Reader::new(entries.0);
+        let mut count = 0;
         while !rest.is_empty() {
             E::read(&mut Reader::new(rest.bytes()?))?;
+            count += 1;
         }
-        Ok(entries)
+        if count > max { Err(Malformed) } else { Ok(entries) }
     }
 
     /// Appends one entry to a buffer that will become `Entries`.
@@ -523,7 +538,7 @@ impl fmt::Display for Frame<'_> {
             }
             Frame::StateNews { run, version } => write!(f, "STATE_NEWS {run:?} {}", version.0),
             Frame::StatePull { run, have } => write!(f, "STATE_PULL {run:?} {}", have.0),
-            Frame::Digest { live, sums } => write!(f, "DIGEST live {live} in {} buckets", sums.len() / 4),
+            Frame::Digest { sums } => write!(f, "DIGEST of {} buckets", sums.len() / 4),
             Frame::Summary { bits, bucket, entries } => {
                 write!(f, "SUMMARY {bucket}/{} {} members", 1u32 << bits, entries.iter::<SummaryEntry>().count())
             }

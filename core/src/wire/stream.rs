@@ -13,7 +13,7 @@ use core::fmt;
 use super::envelope::{ENVELOPE_MAX, OVERHEAD};
 
 /// Longest record before the first valid one.
-pub const RECORD_MAX_STRANGER: usize = 64 << 10;
+pub const RECORD_MAX_STRANGER: usize = 128 << 10;
 
 /// Bytes before each record.
 pub const PREFIX: usize = 4;

@@ -1,4 +1,5 @@
 //! One or more frames of every kind, small and extreme.
+#![allow(dead_code)] // Each test uses a part.
 
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::wire::frame::{Entries, Frame, Record, Runs, StateEntry, SummaryEntry};
@@ -21,7 +22,12 @@ impl Stock {
         let (mut runs, mut state, mut summary) = Default::default();
         for id in [1, 0x0123_4567_89ab_cdef, u64::MAX] {
             Runs::push(&mut runs, run(id));
-            let entry = SummaryEntry { run: run(id), incarnation: Incarnation(id >> 2), version: Version(300) };
+            let entry = SummaryEntry {
+                run: run(id),
+                epoch: Epoch(7),
+                incarnation: Incarnation(id >> 2),
+                version: Version(300),
+            };
             Entries::push(&mut summary, &entry);
         }
         let long = [7; 200];
@@ -76,7 +82,7 @@ impl Stock {
             ("COOKIE v6", Frame::Cookie { cookie: [255; 16], observed: v6 }),
             ("REFUSED", Frame::Refused { reason: 3, text: "name in use: a" }),
             ("JOIN", Frame::Join { cookie: *b"0123456789abcdef", record: small }),
-            ("WELCOME", Frame::Welcome { known_epoch: Epoch(9), live: 300, fingerprint, observed: v4 }),
+            ("WELCOME", Frame::Welcome { known_epoch: Epoch(9), live: 300, fingerprint }),
             ("PING", Frame::Ping { seq: 1, beat: 1_000, fingerprint }),
             ("PING largest", Frame::Ping { seq: u64::MAX, beat: most, fingerprint: u64::MAX }),
             ("ACK", Frame::Ack { seq: 300, beat: 1_000, fingerprint }),
@@ -96,8 +102,8 @@ impl Stock {
             ),
             ("STATE_NEWS", Frame::StateNews { run: id, version: Version(2) }),
             ("STATE_PULL", Frame::StatePull { run: id, have: Version(1) }),
-            ("DIGEST", Frame::Digest { live: 4, sums: &self.sums }),
-            ("DIGEST of one bucket", Frame::Digest { live: 1, sums: &self.sums[..4] }),
+            ("DIGEST", Frame::Digest { sums: &self.sums }),
+            ("DIGEST of one bucket", Frame::Digest { sums: &self.sums[..4] }),
             ("SUMMARY", Frame::Summary { bits: 2, bucket: 3, entries: Entries(&self.summary) }),
             ("WANT", Frame::Want { runs }),
             ("TABLE_PULL", Frame::TablePull { cursor: 300 }),

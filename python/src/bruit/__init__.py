@@ -17,6 +17,7 @@ Nothing needs a server: the nodes talk to each other by UDP and TCP.
 from __future__ import annotations
 
 from collections.abc import Sequence as _Sequence
+from typing import TYPE_CHECKING
 
 try:
     from bruit import _native
@@ -81,6 +82,19 @@ from bruit.events import (
     Warned,
 )
 
+if TYPE_CHECKING:
+    from bruit import aio, testing
+else:
+
+    def __getattr__(name):
+        """`bruit.aio` and `bruit.testing` are there without an import of their own, and cost nothing until then."""
+        if name in ("aio", "testing"):
+            import importlib
+
+            return importlib.import_module(f"bruit.{name}")
+        raise AttributeError(f"module 'bruit' has no attribute {name!r}")
+
+
 __version__: str = _native.__version__
 
 __all__ = [
@@ -140,11 +154,13 @@ __all__ = [
     "UnreachableError",
     "Warned",
     "__version__",
+    "aio",
     "errors",
     "events",
     "generate_key",
     "options",
     "stats_doc",
+    "testing",
 ]
 
 _Sequence.register(Members)

@@ -79,12 +79,18 @@ def _forward(ring: _native.LogRing) -> None:
 
 
 def _emit(level: int, target: str, text: str, node: str) -> None:
+    # `bruit::node` of the library is `bruit.node` here.
+    part = target.replace("::", ".")
+    to = logging.getLogger(part) if part.startswith("bruit.") else logger
+    say(level, "%s%s", f"{node}: " if node else "", text, to=to, node=node)
+
+
+def say(level: int, text: str, *args: object, to: logging.Logger = logger, node: str = "", trace: bool = False) -> None:
+    """Log, whatever a handler does. One that raises is the application's affair: it must not end a thread of ours."""
     try:
-        to = logger.getChild(target) if target else logger
         if to.isEnabledFor(level):
-            to.log(level, "%s%s", f"{node}: " if node else "", text, extra={"bruit_node": node})
+            to.log(level, text, *args, exc_info=trace, extra={"bruit_node": node})
     except Exception:
-        # A handler that raises is the application's affair; logging that here would raise again.
         pass
 
 

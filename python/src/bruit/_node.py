@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from types import TracebackType
-from typing import Any, Callable, Optional, TypeVar, Union, overload
+from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union, overload
 
 from bruit import _convert, _log, _native
 from bruit._convert import Duration, Key, MetaValue, OptionValue, seconds
@@ -151,9 +151,12 @@ class _Callbacks:
 
     def add(self, fn: Handler, kinds: int) -> Subscription:
         subscription = Subscription(self, fn, kinds)
+        self.adopt(subscription)
+        return subscription
+
+    def adopt(self, subscription: Subscription) -> None:
         with self._changed:
             self._subscriptions.append(subscription)
-        return subscription
 
     def cancel(self, subscription: Subscription) -> None:
         if os.getpid() != self._pid:
@@ -196,7 +199,7 @@ class _Callbacks:
                 if subscription._kinds & bit:
                     self._call(subscription, event)
                 elif isinstance(event, EventsLost):
-                    _log.logger.warning("%d events were dropped before %r could see them", event.count, subscription._fn)
+                    _log.say(logging.WARNING, "%d events were dropped before %r could see them", event.count, subscription._fn)
             # Or the last event would stay alive until the next one comes, and with it what its members refer to.
             del raw, event
 
@@ -209,15 +212,21 @@ class _Callbacks:
             subscription._fn(event)
         except BaseException:
             # Never fatal, SystemExit included: this thread has other handlers to serve.
-            _log.logger.exception("handler %r failed on %r", subscription._fn, event)
+            _log.say(logging.ERROR, "handler %r failed on %r", subscription._fn, event, trace=True)
         finally:
             with self._changed:
                 self._running = None
                 self._changed.notify_all()
 
 
-# The arguments of the native node: options, seeds, keys, meta, runtime.
-_Made = tuple[list[tuple[str, str]], list[str], list[Key], list[tuple[str, bytes]], Optional[_native.Runtime]]
+class _Made(NamedTuple):
+    """What the native node is made of: plain data, so that it can be made again."""
+
+    options: list[tuple[str, str]]
+    seeds: list[str]
+    keys: list[Key]
+    meta: list[tuple[str, bytes]]
+    runtime: Optional[_native.Runtime]
 
 
 class NodeBase:
@@ -239,9 +248,6 @@ class NodeBase:
         log_level: int = logging.INFO,
         **options: OptionValue,
     ) -> None:
-        self._made: Optional[_Made] = None
-        # What `meta` was given before `start`, for those who read it back.
-        self._early: dict[str, Optional[bytes]] = {}
         plain = {"name": name, "bind": bind, "advertise": advertise, "cluster": cluster}
         # The profile first: it sets the defaults of the others.
         given: dict[str, OptionValue] = {} if profile is None else {"profile": profile}
@@ -250,7 +256,7 @@ class NodeBase:
         if "dispatch" in given:
             raise InvalidError("dispatch: not an option here; use events(), aevents() or on_event()")
         self._leave_timeout = seconds(leave_timeout, "leave_timeout")
-        self._made = (
+        self._made = _Made(
             [(key, _convert.option(key, value)) for key, value in given.items()],
             _convert.addresses(seeds, "seeds"),
             _convert.keys(keys),
@@ -258,26 +264,30 @@ class NodeBase:
             runtime,
         )
         self._log_level = _log.native_level(log_level)
+        self._meta = Meta(self)
         self._make()
 
     def _make(self) -> None:
-        """The native node. Again in a child, where the parent made it and did not start it: only plain data may be shared."""
-        assert self._made is not None
-        self._pid = os.getpid()
         self._native = _native.Node(*self._made, _log.ring(), self._log_level)
-        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
         self._callbacks: Optional[_Callbacks] = None
         self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
-        self._meta = Meta(self)
+
+    def _remake(self) -> None:
+        """Before the start: another native node with the same listeners. A child may share nothing else with its parent."""
+        subscriptions = self._callbacks._subscriptions if self._callbacks else []
+        streams = list(self._streams)
+        self._make()
+        for stream in streams:
+            stream._attach()
+        for subscription in subscriptions:
+            subscription._callbacks = self._callbacks_made()
+            subscription._callbacks.adopt(subscription)
 
     def _begin(self) -> None:
         if self._pid != os.getpid() and self._native.state == 0:
-            subscriptions = self._callbacks._subscriptions if self._callbacks else []
-            self._make()
-            if self._early:
-                self._native.set_meta(list(self._early.items()))
-            for old in subscriptions:
-                self._adopt(old)
+            self._remake()
         _log.start()
         self._native.start()
         with _running_lock:
@@ -342,20 +352,30 @@ class NodeBase:
         return self._meta
 
     def _set_meta(self, changes: list[tuple[str, Optional[bytes]]]) -> None:
-        self._native.set_meta(changes)
-        if self._native.state == 0:
-            self._early.update(changes)
+        if self._native.state != 0:
+            self._native.set_meta(changes)
+            return
+        # Not started: it becomes part of what a start announces.
+        old = self._made
+        merged: dict[str, Optional[bytes]] = {**dict(old.meta), **dict(changes)}
+        self._made = old._replace(meta=[(key, value) for key, value in merged.items() if value is not None])
+        try:
+            self._remake()
+        except BruitError:
+            self._made = old
+            raise
 
     def _early_meta(self) -> Mapping[str, str]:
-        assert self._made is not None
-        given = {**dict(self._made[3]), **self._early}
-        return {key: value.decode("utf-8", "surrogateescape") for key, value in given.items() if value is not None}
+        return {key: value.decode("utf-8", "surrogateescape") for key, value in self._made.meta}
 
     # Operating.
 
     def set(self, key: str, value: OptionValue) -> None:
         """Change an option that is marked live (`bruit.options`), as the constructor takes it. `StateError` for others."""
-        self._native.set(key, _convert.option(key, value))
+        text = _convert.option(key, value)
+        self._native.set(key, text)
+        if self._native.state == 0:
+            self._made.options.append((key, text))
 
     def stats(self) -> dict[str, int]:
         """Every counter by name. They only grow; `bruit.stats_doc` tells their meaning."""
@@ -379,12 +399,6 @@ class NodeBase:
         return self.events(timeout=timeout, buffer=buffer, kinds=kinds)
 
     # Inside.
-
-    def _adopt(self, old: Subscription) -> None:
-        callbacks = self._callbacks_made()
-        old._callbacks = callbacks
-        with callbacks._changed:
-            callbacks._subscriptions.append(old)
 
     def _callbacks_made(self) -> _Callbacks:
         self._check_fork()
@@ -426,13 +440,11 @@ class NodeBase:
             if self._callbacks is not None:
                 self._callbacks.join(_EXIT_SECONDS)
         except BruitError as error:
-            _log.logger.warning("%r at exit: %s", self, error)
+            _log.say(logging.WARNING, "%r at exit: %s", self, error)
 
     def __del__(self) -> None:
-        if getattr(self, "_made", None) is None or self._pid != os.getpid() or sys.is_finalizing():
-            return
         native = getattr(self, "_native", None)
-        if native is None:
+        if native is None or self._pid != os.getpid() or sys.is_finalizing():
             return
         if NODE_STATES[native.state] in (NodeState.RUNNING, NodeState.LEAVING, NodeState.LEFT):
             warnings.warn(f"unclosed node {self.name}", ResourceWarning, stacklevel=2, source=self)
@@ -574,7 +586,7 @@ class Node(NodeBase):
                     self.leave(self._leave_timeout)
                 except BruitError as failed:
                     # Nobody to tell, or not in time: the node goes all the same.
-                    _log.logger.info("%s: %s", self.name, failed)
+                    _log.say(logging.INFO, "%s: %s", self.name, failed)
         finally:
             self._end(error)
 
@@ -585,7 +597,7 @@ class Node(NodeBase):
         except TimeoutError as failed:
             if error is None:
                 raise
-            _log.logger.warning("%s", failed)
+            _log.say(logging.WARNING, "%s", failed)
 
 
 def satisfied(want: Want, members: Members) -> bool:
@@ -605,7 +617,7 @@ def not_in_time(want: Want, members: Members, timeout: object) -> TimeoutError:
     return TimeoutError(f"wait_for: not {what} within {timeout!r}; seen: {seen}{more}")
 
 
-_running_lock = threading.Lock()
+_running_lock = threading.RLock()
 _running: weakref.WeakSet[NodeBase] = weakref.WeakSet()
 
 
@@ -618,7 +630,7 @@ def _stop_all() -> None:
 
 def _after_fork_in_child() -> None:
     global _running_lock, _running
-    _running_lock = threading.Lock()
+    _running_lock = threading.RLock()
     _running = weakref.WeakSet()
 
 

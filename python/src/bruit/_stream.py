@@ -32,15 +32,21 @@ class EventStream:
     def __init__(self, node: NodeBase, kinds: Kinds, timeout: Optional[Duration], buffer: int) -> None:
         self._node = node
         self._timeout = seconds(timeout, "timeout")
-        self._queue = node._native.queue(mask(kinds, KIND_BITS), buffer)
-        self._lock = threading.Lock()
+        self._bits = mask(kinds, KIND_BITS)
+        self._buffer = buffer
+        self._lock = threading.RLock()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._waiters: set[asyncio.Future[bool]] = set()
-        with node._lock:
-            node._streams.add(self)
+        self._attach()
 
     def __repr__(self) -> str:
         return f"<bruit.EventStream of {self._node!r}>"
+
+    def _attach(self) -> None:
+        """To the node's native part as it is now. In a child it is another one than it was before the fork."""
+        self._queue = self._node._native.queue(self._bits, self._buffer)
+        with self._node._lock:
+            self._node._streams.add(self)
 
     @property
     def ended(self) -> bool:
@@ -71,15 +77,23 @@ class EventStream:
         return self
 
     def __next__(self) -> Event:
-        raw = self._queue.next(self._timeout)
-        if raw is None:
+        event = self._next(self._timeout)
+        if event is None:
             raise StopIteration
-        return from_raw(raw)
+        return event
 
     def next(self, timeout: Optional[Duration] = None) -> Optional[Event]:
         """The next event, or None after `timeout` (None: wait for ever) or when the stream has ended."""
-        raw = self._queue.next(seconds(timeout, "timeout"))
-        return None if raw is None else from_raw(raw)
+        return self._next(seconds(timeout, "timeout"))
+
+    def _next(self, timeout: Optional[float]) -> Optional[Event]:
+        while True:
+            queue = self._queue
+            raw = queue.next(timeout)
+            if raw is not None:
+                return from_raw(raw)
+            if queue is self._queue:
+                return None
 
     # asyncio: the loop watches the queue's descriptor itself, so no thread is between it and the event.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Callable, Optional, TypeVar, Union, overload
@@ -106,7 +107,7 @@ class Node(NodeBase):
                 try:
                     await self.leave(self._leave_timeout)
                 except BruitError as failed:
-                    _log.logger.info("%s: %s", self.name, failed)
+                    _log.say(logging.INFO, "%s: %s", self.name, failed)
         except BaseException:
             # Cancelled a second time: go without another await.
             self._native.stop(0.0)
@@ -118,7 +119,7 @@ class Node(NodeBase):
         except TimeoutError as failed:
             if error is None:
                 raise
-            _log.logger.warning("%s", failed)
+            _log.say(logging.WARNING, "%s", failed)
 
 
 class Subscription:
@@ -156,7 +157,7 @@ class Subscription:
             if inspect.isawaitable(outcome):
                 await outcome
         except Exception:
-            _log.logger.exception("handler %r failed on %r", self._fn, event)
+            _log.say(logging.ERROR, "handler %r failed on %r", self._fn, event, trace=True)
 
 
 async def _ended(pending: _native.Pending) -> int:
