@@ -137,6 +137,47 @@ fn leaving_is_told_waited_for_and_final() {
     }
 }
 
+/// As the workers of one server do. None may count another that leaves as somebody who will tell the rest.
+#[test]
+fn of_several_that_leave_at_once_all_are_seen_to_leave() {
+    for seed in 0..40 {
+        let (mut world, nodes) = formed(seed, 4);
+        let leavers = &nodes[1..];
+        for &i in leavers {
+            world.call(i, |e, now, out| e.leave(now, secs(5), out)).unwrap();
+        }
+        let over = |w: &mut World| leavers.iter().all(|&i| !w.completions(i).is_empty());
+        world.run_until(secs(5), over).expect("leaving ends");
+        leavers.iter().for_each(|&i| world.kill(i));
+        world.run_for(secs(1));
+        for &i in leavers {
+            assert_eq!(world.state(nodes[0], i), Some(MemberState::Left), "seed {seed}");
+        }
+    }
+}
+
+/// Let in, and gone before it heard so: it need not be found dead.
+#[test]
+fn who_leaves_while_it_joins_is_seen_to_leave() {
+    let mut seen = 0;
+    for micros in (0..6_000).step_by(100) {
+        let (mut world, nodes) = formed(micros, 2);
+        let mut config = Config::new();
+        config.seeds = vec![world.address(nodes[0]).to_string()];
+        let hasty = world.add("hasty", config);
+        world.run_for(Duration::from_micros(micros));
+        world.call(hasty, |e, now, out| e.leave(now, secs(5), out)).unwrap();
+        world.run_until(secs(6), |w| !w.completions(hasty).is_empty()).expect("leaving ends");
+        world.kill(hasty);
+        world.run_for(secs(8));
+        for &i in &nodes {
+            seen += world.count(i, EventKind::Left, hasty);
+            assert_eq!(world.count(i, EventKind::Dead, hasty), 0, "after {micros} us");
+        }
+    }
+    assert!(seen > 0, "some were let in");
+}
+
 #[test]
 fn a_lossy_network_kills_nobody() {
     for loss in [50, 200] {

@@ -38,7 +38,6 @@ impl Engine {
     /// [`Completion::LeaveDone`](crate::outbox::Completion), and silence. `E_STATE` unless the node is a member.
     pub fn leave(&mut self, now: Now, timeout: Duration, out: &mut Outbox) -> Result<()> {
         self.must_be_member()?;
-        let others = self.members.live_len() - 1;
         let me = self.members.me();
         self.members.update(me, |e| {
             e.status = MemberState::Left;
@@ -46,10 +45,10 @@ impl Engine {
             e.picture = None;
         });
         self.touched();
-        // Half of the others are enough: one of a few may be dead and not yet known to be.
-        let wanted = self.config.leave_fanout.min(others.div_ceil(2));
+        let left = self.telling.status(now.mono, self.members.local(), core::iter::empty());
+        self.contacts.knocking().for_each(|to| out.send(to, &left));
         self.contacts.abandon(out);
-        self.life = Life::Leaving { until: now.mono + timeout, again: now.mono, told: Vec::new(), wanted };
+        self.life = Life::Leaving { until: now.mono + timeout, again: now.mono, told: Vec::new() };
         self.spread(now, me, Aspect::Status);
         self.tick(now, out);
         self.finish(now, out);

@@ -108,7 +108,6 @@ enum Life {
         until: Instant,
         again: Instant,
         told: alloc::vec::Vec<RunId>,
-        wanted: usize,
     },
     /// Left, or lost the name to a higher epoch: no packet goes out any more.
     Silent,

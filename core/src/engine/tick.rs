@@ -2,6 +2,7 @@
 
 use super::{Engine, Life, cx};
 use crate::id::{Peer, RunId};
+use crate::members::Entry;
 use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::antientropy::Due;
@@ -254,17 +255,16 @@ impl Engine {
     /// Tells some that we leave, others each time, until enough have acknowledged.
     fn farewell(&mut self, now: Now, out: &mut Outbox) {
         let pace = self.config.probe_timeout_min;
-        let Life::Leaving { again, told, wanted, .. } = &mut self.life else { return };
+        let Life::Leaving { again, told, .. } = &mut self.life else { return };
         if now.mono < *again {
             return;
         }
         *again = now.mono + pace;
-        let want = wanted.saturating_sub(told.len());
         let mut to = [None; crate::members::DRAW_MAX];
         let mut n = 0;
         self.members.draw(
             &mut self.rng,
-            want,
+            self.config.leave_fanout,
             |e| told.contains(&e.run),
             |_, e| {
                 to[n] = Some(e.to());
@@ -286,13 +286,25 @@ impl Engine {
         }
     }
 
+    /// Enough of those who stay know that we leave. Half of a few are enough: one may be dead and not yet known to be.
+    /// Who leaves as well counts on neither side: two that tell only each other would be missed by all the rest.
+    fn is_farewell_heard(&self) -> bool {
+        let Life::Leaving { told, .. } = &self.life else { return false };
+        let stays =
+            |run: &&RunId| self.members.find(**run).and_then(|p| self.members.get(p)).is_some_and(Entry::is_live);
+        let others = self.members.live_len();
+        told.iter().filter(stays).count() >= self.config.leave_fanout.min(others.div_ceil(2))
+    }
+
     fn farewell_is_over(&self, now: Now) -> bool {
-        matches!(&self.life, Life::Leaving { until, told, wanted, .. } if *until <= now.mono || told.len() >= *wanted)
+        matches!(self.life, Life::Leaving { until, .. } if until <= now.mono) || self.is_farewell_heard()
     }
 
     pub(super) fn end_farewell(&mut self, out: &mut Outbox) {
-        let Life::Leaving { told, wanted, .. } = &self.life else { return };
-        let told = told.len() >= *wanted;
+        if !matches!(self.life, Life::Leaving { .. }) {
+            return;
+        }
+        let told = self.is_farewell_heard();
         self.life = Life::Silent;
         out.completions.push(crate::outbox::Completion::LeaveDone { told });
         let mut event = Event::new(EventKind::LeaveDone, self.version);

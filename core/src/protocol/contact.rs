@@ -22,7 +22,7 @@ use super::Cx;
 use crate::error::Code;
 use crate::id::RunId;
 use crate::members::Members;
-use crate::outbox::{Completion, Outbox, Via};
+use crate::outbox::{Completion, Destination, Outbox, Via};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, nanos};
 use crate::view::{Event, EventKind, MemberState};
@@ -236,6 +236,14 @@ impl Contacts {
         self.end_call(i);
         self.end_joins(cx);
         true
+    }
+
+    /// Whom we have asked to let us in, and who may have done so: its answer is on its way.
+    pub fn knocking(&self) -> impl Iterator<Item = Destination> + '_ {
+        self.calls.iter().filter_map(|call| match call.stage {
+            Stage::Knock { run, .. } => Some(Destination { addr: call.addr, run: Some(run), via: Via::Datagram }),
+            _ => None,
+        })
     }
 
     /// We leave: whoever waits for a join need not wait any longer.
