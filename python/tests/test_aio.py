@@ -275,6 +275,46 @@ def test_what_a_handler_raises_is_logged_and_not_fatal(caplog):
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError] * 2
 
 
+@run
+async def test_stop_waits_for_handlers_and_cancels_those_that_stay():
+    inside, ended = asyncio.Event(), []
+
+    async def handler(event, node, stays):
+        inside.set()
+        try:
+            await asyncio.sleep(60 if stays else 0.05)
+            ended.append("done")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    for stays, timeout in (False, 10), (True, 0.1):
+        node = await alone("a").start()
+        node.on_event(functools.partial(handler, node=node, stays=stays), kinds=bruit.JoinDone)
+        inside.clear()
+        updates(node, 1)
+        await asyncio.wait_for(inside.wait(), 10)
+        await node.stop(timeout)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert ended == ["done", "cancelled"]
+
+
+@run
+async def test_a_handler_may_stop_its_node():
+    stopped = asyncio.Event()
+    node = await alone("a").start()
+
+    @node.on_event(kinds=bruit.JoinDone)
+    async def handler(event):
+        await node.stop(10)
+        stopped.set()
+
+    updates(node, 1)
+    await asyncio.wait_for(stopped.wait(), 10)
+    assert node.state == bruit.NodeState.STOPPED
+
+
 def test_a_stream_belongs_to_one_loop_at_a_time():
     with cluster(1) as nodes:
         stream = nodes[0].events(kinds=bruit.MemberEvent)

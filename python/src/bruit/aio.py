@@ -39,6 +39,10 @@ class Node(NodeBase):
     when its task is cancelled; after a `KeyboardInterrupt` it stops at once.
     """
 
+    def _make(self) -> None:
+        super()._make()
+        self._handlers: set[asyncio.Task[None]] = set()
+
     async def start(self) -> Node:
         """As `bruit.Node.start`."""
         self._begin()
@@ -53,12 +57,23 @@ class Node(NodeBase):
         await _ended(self._native.leave(seconds(timeout, "timeout")))
 
     async def stop(self, timeout: Optional[Duration] = 5.0) -> None:
-        """As `bruit.Node.stop`. Streams end; tasks of handlers are cancelled. Cancelled, it goes on by itself."""
+        """As `bruit.Node.stop`. Streams end; a handler that still runs after the timeout is cancelled.
+
+        Cancelled itself, it goes on by itself.
+        """
         self._check_fork()
-        stopping = self._native.stop(seconds(timeout, "timeout"))
+        loop = asyncio.get_running_loop()
+        patience = seconds(timeout, "timeout")
+        until = None if patience is None else loop.time() + patience
+        stopping = self._native.stop(patience)
         self._quiet()
         await _ended(stopping)
         self._stopped()
+        this = asyncio.current_task()
+        if handlers := {task for task in self._handlers if task is not this and task.get_loop() is loop}:
+            _, late = await asyncio.wait(handlers, timeout=None if until is None else max(0.0, until - loop.time()))
+            for task in late:
+                task.cancel()
 
     async def wait_for(self, want: Want, timeout: Optional[Duration] = None) -> Members:
         """As `bruit.Node.wait_for`."""
@@ -89,7 +104,10 @@ class Node(NodeBase):
             return lambda given: self.on_event(given, kinds=kinds)
         if not callable(fn):
             raise TypeError(f"on_event: expected a callable, not {fn!r}")
-        return Subscription(fn, self.events(kinds=kinds))
+        subscription = Subscription(fn, self.events(kinds=kinds))
+        self._handlers.add(subscription._task)
+        subscription._task.add_done_callback(self._handlers.discard)
+        return subscription
 
     async def __aenter__(self: SelfNode) -> SelfNode:
         if self._native.state == 0:
