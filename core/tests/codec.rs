@@ -189,6 +189,8 @@ proptest! {
     #[test]
     fn more_at_the_end_of_a_body_is_ignored(parts in parts(), more in prop::collection::vec(any::<u8>(), 1..40)) {
         let frame = parts.frame();
+        // A last field of 0 is left out, as long as nothing follows it.
+        prop_assume!(!matches!(frame, Frame::Ping { fingerprint: 0, .. } | Frame::Ack { fingerprint: 0, .. }));
         let bytes = encoded(&frame);
         let longer = with_body(&bytes, &[body(&bytes), &more].concat());
         prop_assert!(Frames::parse(&longer).unwrap().eq([frame]));

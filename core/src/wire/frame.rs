@@ -211,6 +211,7 @@ impl<'a> Frame<'a> {
             Frame::Ping { seq, beat, fingerprint } | Frame::Ack { seq, beat, fingerprint } => {
                 w.varint(seq);
                 w.varint(beat);
+                // Left out only because nothing follows it; a field added after it brings it back.
                 if fingerprint != 0 {
                     w.0.extend_from_slice(&fingerprint.to_le_bytes());
                 }
