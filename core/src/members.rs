@@ -13,7 +13,6 @@
 //! Departure from SWIM §4.2, where Confirm is final: a member that was declared dead by mistake comes
 //! back by raising its incarnation, because a false death must not need a restart.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::Hasher;
@@ -22,7 +21,7 @@ use core::net::SocketAddr;
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
-use crate::collection::state::State;
+use crate::collection::state::SparseState;
 use crate::id::{Epoch, Incarnation, NodeName, Peer, RunId};
 use crate::outbox::{Destination, Via};
 use crate::rng::{Rng, mix};
@@ -45,7 +44,7 @@ pub struct Entry {
     pub app_version: u32,
     pub rtt: Rtt,
     /// What it tells about itself, as far as we have it.
-    pub state: Box<State>,
+    pub state: SparseState,
     /// A pull for `state` is under way until then.
     pub pulling: Instant,
     /// The application's picture of this entry, until something changes.
@@ -214,6 +213,10 @@ impl Members {
             return None;
         }
         let slot = self.free.pop().unwrap_or_else(|| {
+            // The table is most of a node's memory: it grows by an eighth, not by its double.
+            if self.slots.len() == self.slots.capacity() {
+                self.slots.reserve_exact((self.slots.len() / 8).max(8));
+            }
             self.slots.push(None);
             self.generations.push(0);
             (self.slots.len() - 1) as u32
@@ -425,7 +428,7 @@ pub fn entry(record: &Record<'_>, name: NodeName, status: MemberState, since: In
         protocol: record.protocol,
         app_version: record.app_version,
         rtt: Rtt::default(),
-        state: Box::default(),
+        state: SparseState::default(),
         pulling: Instant::ZERO,
         picture: None,
         generation: 0,

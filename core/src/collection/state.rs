@@ -7,9 +7,11 @@
 //! its own by it. That is why nothing deleted can come back (chitchat's issues 110 and 161 are what
 //! happens without).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::{Deref, DerefMut};
 
 use crate::config::check_meta_key;
 use crate::error::{Code, Error, Result};
@@ -37,6 +39,26 @@ pub struct State {
 struct Slot {
     version: Version,
     value: Option<Arc<[u8]>>,
+}
+
+/// A state that most often is empty, and takes memory only when it is not.
+#[derive(Debug, Default)]
+pub struct SparseState(Option<Box<State>>);
+
+impl Deref for SparseState {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        static EMPTY: State =
+            State { slots: BTreeMap::new(), version: Version(0), floor: Version(0), base: Version(0) };
+        self.0.as_deref().unwrap_or(&EMPTY)
+    }
+}
+
+impl DerefMut for SparseState {
+    fn deref_mut(&mut self) -> &mut State {
+        self.0.get_or_insert_default()
+    }
 }
 
 /// What came of a delta.

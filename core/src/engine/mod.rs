@@ -32,7 +32,7 @@ use crate::protocol::suspicion::Suspicions;
 use crate::rng::Rng;
 use crate::telling::Telling;
 use crate::time::{Instant, Now};
-use crate::view::{MemberState, View};
+use crate::view::{MemberState, Meta, View};
 use crate::wire::PROTOCOL_MAX;
 use crate::wire::envelope::CookieJar;
 use crate::wire::frame::{Entries, Record};
@@ -96,6 +96,8 @@ pub struct Engine {
     warned: [Option<Instant>; picture::WARNINGS],
     version: u64,
     view: Option<Arc<View>>,
+    /// Shared by the pictures of all who have none.
+    no_meta: Arc<Meta>,
 }
 
 /// Our own way through the cluster.
@@ -160,6 +162,7 @@ impl Engine {
             warned: Default::default(),
             version: 1,
             view: None,
+            no_meta: Arc::default(),
             config,
             rng,
             members,

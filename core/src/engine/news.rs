@@ -149,7 +149,7 @@ impl Engine {
             e.protocol = record.protocol;
             e.app_version = record.app_version;
             e.rtt = Default::default();
-            *e.state = State::default();
+            e.state = Default::default();
             e.pulling = Default::default();
             e.picture = None;
         });

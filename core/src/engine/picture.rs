@@ -9,7 +9,7 @@ use crate::id::Peer;
 use crate::members::Entry;
 use crate::outbox::Outbox;
 use crate::time::{Duration, Now};
-use crate::view::{Event, EventKind, Member, View};
+use crate::view::{Event, EventKind, Member, Meta, View};
 
 /// A warning of one sort is given at most once in this time: it is a state of the network, not news.
 const WARN_AGAIN: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ impl Engine {
         let is_local = peer == self.members.me();
         let entry = self.members.note(peer)?;
         if entry.picture.is_none() {
-            entry.picture = Some(Arc::new(paint(entry, is_local)));
+            entry.picture = Some(Arc::new(paint(entry, is_local, &self.no_meta)));
         }
         entry.picture.clone()
     }
@@ -81,7 +81,7 @@ impl Engine {
         let mut event = Event::new(EventKind::Conflict, self.version);
         let text =
             alloc::format!("{} runs at {} with a higher epoch; this node is silent now", winner.name, winner.addr);
-        event.member = Some(Arc::new(paint(winner, false)));
+        event.member = Some(Arc::new(paint(winner, false, &self.no_meta)));
         out.events.push(event.text(text));
     }
 
@@ -95,7 +95,8 @@ impl Engine {
     }
 }
 
-fn paint(entry: &Entry, is_local: bool) -> Member {
+fn paint(entry: &Entry, is_local: bool, no_meta: &Arc<Meta>) -> Member {
+    let meta = entry.state.meta();
     Member {
         name: entry.name.clone(),
         state: entry.status,
@@ -106,7 +107,7 @@ fn paint(entry: &Entry, is_local: bool) -> Member {
         since: entry.since,
         protocol: entry.protocol,
         app_version: entry.app_version,
-        meta: Arc::new(entry.state.meta()),
+        meta: if meta.is_empty() { no_meta.clone() } else { Arc::new(meta) },
         is_local,
     }
 }

@@ -38,6 +38,9 @@ const FLIGHTS_MAX: usize = 16;
 /// Pings that we relay for others at once. A flood costs the flooder its answer, not us our memory.
 const RELAYS_MAX: usize = 64;
 
+/// Moments of a period at which its ping may leave.
+const GRID: u64 = 16;
+
 /// Pings whose late ACK we still recognise.
 const RECENT: usize = 32;
 
@@ -166,7 +169,7 @@ impl Probe {
             let wait = self.plan.at.saturating_sub(self.beat(now));
             // A plan whose time was computed on another beat is never more than its rounds away.
             let most = period(config) * (2 + u64::from(self.health));
-            now + Duration::from_millis(wait.min(most))
+            on_grid(now + Duration::from_millis(wait.min(most)), config)
         });
         flights.chain(relays).chain(round).min()
     }
@@ -228,7 +231,8 @@ impl Probe {
         }
         let next = (self.plan.round + 1 + u64::from(self.health)).max(beat / period);
         self.plan_from(cx, members, next);
-        if self.plan.at <= beat {
+        // Behind by more than the grid: the rounds that we missed are left out.
+        if self.plan.at + period / GRID < beat {
             self.plan_from(cx, members, beat / period + 1);
         }
     }
@@ -421,6 +425,13 @@ impl Probe {
 
 fn period(config: &Config) -> u64 {
     (nanos(config.probe_interval) / 1_000_000).max(1)
+}
+
+/// A round's ping leaves at the next sixteenth of a period by this machine's clock, so that all nodes of a machine wake
+/// for their pings together: of what an idle node costs, waking is the most. Nothing else waits for it.
+fn on_grid(at: Instant, config: &Config) -> Instant {
+    let grid = (nanos(config.probe_interval) / GRID).max(1);
+    Instant::from_nanos(at.as_nanos().div_ceil(grid) * grid)
 }
 
 /// Where in a round a member is pinged: the same for all who may do it.

@@ -7,8 +7,8 @@
 //! within `gossip_flush`, one datagram each, and then to as many each `gossip_interval` until it has been
 //! told often enough; hearing it again changes nothing. A byte budget bounds what all this may send.
 
-use alloc::collections::{BTreeMap, VecDeque};
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
+use core::ops::Bound;
 
 use crate::config::Config;
 use crate::id::Peer;
@@ -17,9 +17,6 @@ use crate::time::{Instant, nanos};
 /// Rumors that may be waiting at once; the oldest of those told most give way. They are about members,
 /// so what is lost here is found by anti-entropy.
 const RUMORS_MAX: usize = 16_384;
-
-/// Places that void tickets may take before they are swept out.
-const LEFTOVERS_MAX: usize = 64;
 
 /// Rumors too long for what room is left that are passed over before a packet is called full.
 const MISFITS: usize = 3;
@@ -52,13 +49,20 @@ pub enum Told {
     Moot,
 }
 
+/// A rumor's place among those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// How often it was told.
+    told: u32,
+    /// Among those told as often: who came first goes first.
+    turn: u32,
+}
+
 #[derive(Debug, Default)]
 pub struct Rumors {
-    /// By how often they were told.
-    told: Vec<VecDeque<(Rumor, u32)>>,
-    /// The ticket that is valid for a rumor; entries of `told` with another one are leftovers.
-    tickets: BTreeMap<Rumor, u32>,
-    next_ticket: u32,
+    queue: BTreeMap<Place, Rumor>,
+    places: BTreeMap<Rumor, Place>,
+    next_turn: u32,
     due: Option<Instant>,
     last: Option<Instant>,
     budget: Budget,
@@ -74,20 +78,11 @@ struct Budget {
 impl Rumors {
     /// Starts a rumor, or starts it anew.
     pub fn start(&mut self, now: Instant, config: &Config, rumor: Rumor) {
-        if self.tickets.len() >= RUMORS_MAX {
+        self.stop(rumor);
+        if self.places.len() >= RUMORS_MAX {
             self.drop_one();
         }
-        self.next_ticket = self.next_ticket.wrapping_add(1);
-        self.tickets.insert(rumor, self.next_ticket);
-        if self.told.is_empty() {
-            self.told.push(VecDeque::new());
-        }
-        self.told[0].push_back((rumor, self.next_ticket));
-        // What was started again and again, with nobody to tell it to, leaves its old tickets behind.
-        if self.told[0].len() > 2 * self.tickets.len() + LEFTOVERS_MAX {
-            let tickets = &self.tickets;
-            self.told[0].retain(|(rumor, ticket)| tickets.get(rumor) == Some(ticket));
-        }
+        self.place(rumor, 0);
         // Soon, but at most one flush an interval.
         let soon = self.last.map_or(now, |last| (last + config.gossip_flush).max(now));
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
@@ -95,15 +90,30 @@ impl Rumors {
 
     /// What was to be said is moot, or said by another rumor.
     pub fn stop(&mut self, rumor: Rumor) {
-        self.tickets.remove(&rumor);
+        if let Some(place) = self.places.remove(&rumor) {
+            self.queue.remove(&place);
+        }
+    }
+
+    /// Puts it last among those told as often.
+    fn place(&mut self, rumor: Rumor, told: u32) {
+        if self.is_empty() {
+            self.next_turn = 0;
+        }
+        let place = Place { told, turn: self.next_turn };
+        self.next_turn = self.next_turn.wrapping_add(1);
+        if let Some(before) = self.places.insert(rumor, place) {
+            self.queue.remove(&before);
+        }
+        self.queue.insert(place, rumor);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.tickets.is_empty()
+        self.places.is_empty()
     }
 
     pub fn len(&self) -> usize {
-        self.tickets.len()
+        self.places.len()
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -116,7 +126,6 @@ impl Rumors {
             return false;
         }
         if self.is_empty() {
-            self.told.iter_mut().for_each(VecDeque::clear);
             self.due = None;
             return false;
         }
@@ -146,47 +155,34 @@ impl Rumors {
         }
         let limit = limit(config, live);
         let mut misfits = 0;
-        // From the most told to the least would tell one twice; so the lengths are taken as they are now.
-        let mut lengths = [0usize; LIMIT_MAX];
-        for (length, bucket) in lengths.iter_mut().zip(&self.told) {
-            *length = bucket.len();
-        }
-        for (times, length) in lengths.into_iter().enumerate().take(self.told.len()) {
-            for _ in 0..length {
-                let Some((rumor, ticket)) = self.told[times].pop_front() else { break };
-                if self.tickets.get(&rumor) != Some(&ticket) {
-                    continue;
-                }
-                match tell(rumor) {
-                    Told::Moot => self.stop(rumor),
-                    Told::Idle => self.told[times].push_back((rumor, ticket)),
-                    Told::NoRoom => {
-                        self.told[times].push_back((rumor, ticket));
-                        misfits += 1;
-                        if misfits == MISFITS {
-                            return;
-                        }
-                    }
-                    Told::Yes if times + 1 >= limit => self.stop(rumor),
-                    Told::Yes => {
-                        if self.told.len() == times + 1 {
-                            self.told.push(VecDeque::new());
-                        }
-                        self.told[times + 1].push_back((rumor, ticket));
+        // Who gets a new place on the way is not met again.
+        let began = self.next_turn;
+        let mut seen = Bound::Unbounded;
+        while let Some((&place, &rumor)) = self.queue.range((seen, Bound::Unbounded)).next() {
+            seen = Bound::Excluded(place);
+            if place.turn >= began {
+                continue;
+            }
+            match tell(rumor) {
+                Told::Moot => self.stop(rumor),
+                Told::Idle => {}
+                Told::NoRoom => {
+                    self.place(rumor, place.told);
+                    misfits += 1;
+                    if misfits == MISFITS {
+                        return;
                     }
                 }
+                Told::Yes if place.told as usize + 1 >= limit => self.stop(rumor),
+                Told::Yes => self.place(rumor, place.told + 1),
             }
         }
     }
 
     fn drop_one(&mut self) {
-        for bucket in self.told.iter_mut().rev() {
-            while let Some((rumor, ticket)) = bucket.pop_front() {
-                if self.tickets.get(&rumor) == Some(&ticket) {
-                    self.tickets.remove(&rumor);
-                    return;
-                }
-            }
+        let Some((&Place { told, .. }, _)) = self.queue.last_key_value() else { return };
+        if let Some((_, &rumor)) = self.queue.range(Place { told, turn: 0 }..).next() {
+            self.stop(rumor);
         }
     }
 }
