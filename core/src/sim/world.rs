@@ -50,6 +50,8 @@ impl Default for Faults {
 
 pub struct World {
     pub faults: Faults,
+    /// The wall clock of nodes that start from now on is behind by that.
+    pub clock_back: Duration,
     now: Instant,
     rng: Rng,
     seed: u64,
@@ -96,6 +98,7 @@ impl World {
     pub fn new(seed: u64) -> World {
         World {
             faults: Faults::default(),
+            clock_back: Duration::ZERO,
             now: Instant::from_nanos(1_000_000_000),
             rng: Rng::new(seed),
             seed,
@@ -291,7 +294,8 @@ impl World {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.rng.next_u64().to_le_bytes());
         let now = self.now();
-        let me = Identity { name: name.clone(), epoch: Epoch(now.wall.0), run, address: addr };
+        let clock = now.wall.0.saturating_sub(nanos(self.clock_back) / 1_000_000);
+        let me = Identity { name: name.clone(), epoch: Epoch(clock), run, address: addr };
         Node {
             engine: Engine::new(config.clone(), me, now, seed),
             name,

@@ -1,0 +1,189 @@
+//! Faults that reviews found, each kept as a test: whole clusters in the simulated world.
+
+#![cfg(feature = "sim")]
+
+use bruit_core::config::Config;
+use bruit_core::id::{Epoch, Incarnation};
+use bruit_core::sim::{Faults, World};
+use bruit_core::time::Duration;
+use bruit_core::view::{EventKind, MemberState};
+use bruit_core::wire::frame::{Frame, Runs};
+
+fn secs(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn formed_with(seed: u64, n: usize, config: &Config) -> (World, Vec<usize>) {
+    let mut world = World::new(seed);
+    let nodes = world.cluster(n, config);
+    world.run_until(secs(20), |w| w.all_list(&nodes, n)).expect("they find each other");
+    world.run_for(secs(5) + ms(seed * 97 % 1000));
+    (world, nodes)
+}
+
+fn formed(seed: u64, n: usize) -> (World, Vec<usize>) {
+    formed_with(seed, n, &Config::new())
+}
+
+fn bytes(frame: &Frame<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame.write(&mut bytes);
+    bytes
+}
+
+/// Its refutation was lost, and it will not refute the same accusation again unless somebody who repeats it is answered.
+#[test]
+fn an_accusation_that_was_refuted_and_not_heard_is_refuted_again() {
+    let (mut world, nodes) = formed(1, 2);
+    let (judge, accused) = (nodes[0], nodes[1]);
+    let run = world.run_id(accused);
+    let suspect = bytes(&Frame::Suspect { run, incarnation: Incarnation(0), accusers: Runs(&[]) });
+    world.cut(accused, judge);
+    world.inject(judge, accused, &suspect);
+    world.run_for(ms(600));
+    world.heal();
+    world.inject(accused, judge, &suspect);
+    world.run_for(secs(5));
+    assert_eq!(world.state(judge, accused), Some(MemberState::Alive));
+    assert_eq!(world.count(judge, EventKind::Dead, accused), 0);
+}
+
+#[test]
+fn after_a_one_way_cut_the_accused_is_back_soon() {
+    for n in [2, 5, 20] {
+        for (cut, seed) in [500, 1000, 2000, 3000].into_iter().flat_map(|cut| (0..5).map(move |seed| (cut, seed))) {
+            let (mut world, nodes) = formed(seed, n);
+            let mute = nodes[n - 1];
+            nodes[..n - 1].iter().for_each(|&i| world.cut(mute, i));
+            world.run_for(ms(cut));
+            world.heal();
+            let back = world.run_until(secs(4), |w| w.all_list(&nodes, n));
+            assert!(back.is_some(), "{n} members, seed {seed}, mute for {cut} ms");
+        }
+    }
+}
+
+/// Who was away for longer than the others remember the dead tells of one that it holds for alive.
+#[test]
+fn the_dead_do_not_come_back_with_one_that_was_away() {
+    let mut config = Config::new();
+    config.forget_dead = secs(20);
+    let (mut world, nodes) = formed_with(3, 8, &config);
+    let (dead, away) = (nodes[6], nodes[7]);
+    world.pause(away);
+    world.part(&nodes[..7], &nodes[7..]);
+    world.run_for(secs(1));
+    world.kill(dead);
+    world.run_for(secs(120));
+    let joins = |w: &World| -> Vec<usize> { nodes[..6].iter().map(|&i| w.count(i, EventKind::Join, dead)).collect() };
+    let before = joins(&world);
+    world.heal();
+    world.resume(away);
+    world.run_for(secs(20));
+    assert_eq!(joins(&world), before);
+    assert_eq!(world.live(nodes[0]), 7, "and the one that was away is back");
+}
+
+#[test]
+fn a_holder_does_not_lose_its_name_to_lost_packets() {
+    for loss in [0, 20, 50, 100] {
+        for seed in 0..30 {
+            let (mut world, nodes) = formed(seed, 5);
+            world.faults = Faults { loss, ..Faults::default() };
+            let mut config = Config::new();
+            config.seeds = vec![world.address(nodes[0]).to_string()];
+            world.add("n2", config);
+            world.run_for(secs(30));
+            let lost = world.events(nodes[2]).iter().any(|(_, e)| e.kind == EventKind::Conflict);
+            assert!(!lost, "seed {seed}, {loss} of 1000 lost");
+        }
+    }
+}
+
+/// A cluster in which something changes all the time has no quiet moment to compare notes in.
+#[test]
+fn what_one_missed_reaches_it_also_while_others_change_all_the_time() {
+    for seed in 0..10 {
+        let (mut world, nodes) = formed(seed, 10);
+        let mut k = 0u64;
+        let mut churn = |w: &mut World, steps: u64| {
+            for _ in 0..steps {
+                k += 1;
+                let load = k.to_le_bytes();
+                w.call(nodes[0], |e, now, out| e.set_meta(now, &[("load", Some(&load))], out)).unwrap();
+                w.run_for(ms(40));
+            }
+        };
+        churn(&mut world, 20);
+        nodes.iter().filter(|&&i| i != nodes[5]).for_each(|&i| world.cut(i, nodes[5]));
+        world.call(nodes[3], |e, now, out| e.set_meta(now, &[("x", Some(b"1"))], out)).unwrap();
+        churn(&mut world, 12);
+        world.heal();
+        let knows = |w: &mut World| w.view(nodes[5]).find("n3").is_some_and(|m| m.meta.contains_key("x"));
+        let steps = (0..500).find(|_| {
+            churn(&mut world, 1);
+            knows(&mut world)
+        });
+        assert!(steps.is_some(), "seed {seed}: not within 20 s");
+    }
+}
+
+/// A node that stood still holds an earlier life for alive, and its words reach those who know of a later one that left.
+#[test]
+fn who_left_stays_left_whatever_a_sleeper_says() {
+    for seed in 0..5 {
+        let (mut world, nodes) = formed(seed, 5);
+        let (sleeper, leaver) = (nodes[4], nodes[3]);
+        world.pause(sleeper);
+        world.run_for(secs(15));
+        world.kill(leaver);
+        world.restart(leaver, None);
+        world.run_for(secs(5));
+        world.call(leaver, |e, now, out| e.leave(now, secs(5), out)).unwrap();
+        world.run_for(secs(1));
+        world.kill(leaver);
+        world.run_for(secs(5));
+        let seen = |w: &World| {
+            let of_it = |e: &&bruit_core::view::Event| e.member.as_ref().is_some_and(|m| &*m.name == "n3");
+            nodes[..3].iter().map(|&i| w.events(i).iter().map(|(_, e)| e).filter(of_it).count()).sum::<usize>()
+        };
+        let before = seen(&world);
+        world.resume(sleeper);
+        world.run_for(secs(20));
+        assert_eq!(seen(&world), before, "seed {seed}: nobody hears anything new of it");
+        assert_eq!(world.state(sleeper, leaver), Some(MemberState::Left), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_pause_of_a_second_and_a_half_kills_nobody_with_and_without_the_buddy_system() {
+    for (buddy, seed) in [true, false].into_iter().flat_map(|buddy| (0..10).map(move |seed| (buddy, seed))) {
+        let mut config = Config::new();
+        config.buddy = buddy;
+        let (mut world, nodes) = formed_with(seed, 10, &config);
+        world.pause(nodes[4]);
+        world.run_for(ms(1600));
+        world.resume(nodes[4]);
+        world.run_for(secs(15));
+        let deaths: usize = nodes.iter().map(|&i| world.count(i, EventKind::Dead, nodes[4])).sum();
+        assert_eq!(deaths, 0, "seed {seed}, buddy {buddy}");
+    }
+}
+
+/// Its own epoch and the one that all others list: the same, whatever its clock says.
+#[test]
+fn a_restart_with_a_clock_gone_back_takes_a_higher_epoch_that_all_agree_on() {
+    let (mut world, nodes) = formed(8, 5);
+    let before = world.view(nodes[0]).find("n2").unwrap().epoch;
+    world.kill(nodes[2]);
+    world.clock_back = secs(3600);
+    world.restart(nodes[2], None);
+    world.run_until(secs(60), |w| w.all_list(&nodes, 5)).expect("it is back");
+    world.run_for(secs(5));
+    let epochs: Vec<Epoch> = nodes.iter().map(|&i| world.view(i).find("n2").unwrap().epoch).collect();
+    assert!(epochs.iter().all(|&e| e == epochs[0] && e > before), "{before:?}, then {epochs:?}");
+}
