@@ -224,11 +224,11 @@ pub unsafe extern "C" fn bruit_config_add_key(config: *mut bruit_config, key: *c
     })
 }
 
-/// Sets a key of the metadata that the node starts with.
+/// Sets a key of the metadata that the node starts with. How much it is in all is looked at by bruit_node_new().
 ///
-/// \param key a text without control characters.
-/// \param value any bytes, copied; NULL deletes the key.
-/// \return BRUIT_OK; BRUIT_E_TOO_BIG: all keys and values together are larger than the option "meta_max".
+/// \param key 1 to 255 bytes of text without control characters and '='.
+/// \param value any bytes, copied; NULL deletes the key, whatever `len` is.
+/// \return BRUIT_OK; BRUIT_E_INVALID: a malformed key.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bruit_config_set_meta(
     config: *mut bruit_config,
@@ -288,21 +288,22 @@ pub extern "C" fn bruit_config_on_log(
     user: *mut c_void,
     free_fn: bruit_free_fn,
 ) -> c_int {
-    // What was there before is freed after the lock is released: a free_fn may call us.
-    let mut before = None;
-    let code = change(config, |settings| {
-        if !(0..=BRUIT_LEVEL_TRACE).contains(&max_level) {
-            return Err(invalid(format!("max_level is {max_level}: expected 0 to {BRUIT_LEVEL_TRACE}")));
-        }
-        let log = User::offer(user, free_fn, |user| Ok(callback.map(|call| Arc::new(Log { max_level, call, user }))))?;
-        before = std::mem::replace(&mut settings.log, log);
-        Ok(())
-    });
     guard(|| {
-        drop(before);
+        // What was there before, and data without a callback, are freed after the lock is released: a free_fn may
+        // call us.
+        let mut before = None;
+        User::offer(user, free_fn, |user| {
+            let log = callback.map(|call| Arc::new(Log { max_level, call, user }));
+            edit(config, |settings| {
+                if !(0..=BRUIT_LEVEL_TRACE).contains(&max_level) {
+                    return Err(invalid(format!("max_level is {max_level}: expected 0 to {BRUIT_LEVEL_TRACE}")));
+                }
+                before = std::mem::replace(&mut settings.log, log);
+                Ok(())
+            })
+        })?;
         Ok(0)
-    });
-    code
+    })
 }
 
 /// Everything that a node is made from.
@@ -346,24 +347,27 @@ pub fn settings_of(config: *const bruit_config) -> Result<Settings> {
     Ok(settings)
 }
 
-/// Applies `edit` to the settings, or nothing of it where it fails.
-fn change(config: *mut bruit_config, edit: impl FnOnce(&mut Settings) -> Result<()>) -> c_int {
-    guard(|| {
-        let config = CONFIGS.get(config.addr())?;
-        let mut settings = config.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = settings.clone();
-        edit(&mut changed)?;
-        *settings = changed;
-        Ok(0)
-    })
+/// A call that is an edit.
+fn change(config: *mut bruit_config, f: impl FnOnce(&mut Settings) -> Result<()>) -> c_int {
+    guard(|| edit(config, f).map(|()| 0))
 }
 
-/// NULL deletes.
+/// Applies `f` to the settings, or nothing of it where it fails.
+fn edit(config: *mut bruit_config, f: impl FnOnce(&mut Settings) -> Result<()>) -> Result<()> {
+    let config = CONFIGS.get(config.addr())?;
+    let mut settings = config.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut changed = settings.clone();
+    f(&mut changed)?;
+    *settings = changed;
+    Ok(())
+}
+
+/// NULL deletes, whatever the length: a value that is not there has none.
 ///
 /// # Safety
 /// `value` is NULL or has `len` bytes, which stay as they are for `'a`.
 pub unsafe fn meta_value<'a>(value: *const c_void, len: usize) -> Result<Option<&'a [u8]>> {
-    if value.is_null() && len == 0 {
+    if value.is_null() {
         return Ok(None);
     }
     // SAFETY: promised by the caller.

@@ -141,7 +141,8 @@ fn caught<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     let _running = Running::ours();
     // What a panic leaves half-changed belongs to core, which marks its node FAILED.
     panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        let place = PANICKED_AT.with(RefCell::take);
+        // None on a thread that is being torn down.
+        let place = PANICKED_AT.try_with(RefCell::take).unwrap_or_default();
         Err(Error::new(Code::Panic, format!("bug in bruit{place}: {}", panic_text(&*payload))))
     })
 }

@@ -10,7 +10,7 @@ use crate::callback::{User, bruit_free_fn};
 use crate::convert::{Out, c_string, count, invalid, wait};
 use crate::error::{Running, guard};
 use crate::members::{Shown, bruit_member};
-use crate::node::{bruit_node, node_of};
+use crate::node::{bruit_node, handle_of, node_of};
 
 /// A name that was not listed is alive.
 pub const BRUIT_EVENT_JOIN: u32 = 1;
@@ -40,7 +40,9 @@ pub const BRUIT_EVENT_LEAVE_DONE: u32 = 1024;
 pub const BRUIT_EVENT_OVERFLOW: u32 = 2048;
 /// Something is wrong around this node; `text` says what.
 pub const BRUIT_EVENT_WARNING: u32 = 4096;
-/// The node has failed; every call answers BRUIT_E_FAILED, `text` says why.
+/// The node has failed by a fault of bruit's own, `text` says why. Calls that would need it answer BRUIT_E_FAILED:
+/// bruit_node_join(), _leave(), _set(), _set_meta(), _on_event() and _members(). Those that look at it, hear its last
+/// events or end it do what they always do.
 pub const BRUIT_EVENT_FATAL: u32 = 8192;
 /// A mask for every kind, those of later versions included: ignore a kind that you do not know.
 pub const BRUIT_EVENT_ALL: u32 = 0xFFFF_FFFF;
@@ -77,7 +79,7 @@ pub struct bruit_event {
     pub member: *const bruit_member,
     /** The member as it was; NULL for BRUIT_EVENT_JOIN. */
     pub before: *const bruit_member,
-    /** Which call this completes (JOINED, LEAVE_DONE). */
+    /** JOINED: numbers the calls of bruit_node_join() on this node, in the order in which they began; others: 0. */
     pub id: u64,
     /** How many (JOINED, OVERFLOW). */
     pub count: u64,
@@ -187,14 +189,15 @@ pub extern "C" fn bruit_node_event_fd(node: *const bruit_node) -> c_int {
 ///         mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
 #[unsafe(no_mangle)]
 pub extern "C" fn bruit_node_dispatch(node: *mut bruit_node, max: c_int) -> c_int {
-    guard(|| node_of(node)?.dispatch(max).map(count))
+    guard(|| handle_of(node)?.dispatch(max).map(count))
 }
 
 /// Waits until an event waits, for programs without an event loop; of a node in dispatch mode "manual".
 ///
 /// \param timeout_ms 0 = just look, -1 = for ever.
-/// \return 1 where events wait; 0 after the timeout and after bruit_node_wakeup(); BRUIT_E_STATE on a stopped node
-///         without events, and on a node in mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
+/// \return 1 where events wait, or lines for the log callback, which bruit_node_dispatch() hands over, too, and does
+///         not count; 0 after the timeout and after bruit_node_wakeup(); BRUIT_E_STATE on a stopped node without
+///         events, and on a node in mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
 #[unsafe(no_mangle)]
 pub extern "C" fn bruit_node_wait(node: *mut bruit_node, timeout_ms: c_int) -> c_int {
     guard(|| node_of(node)?.wait(wait(timeout_ms)?).map(c_int::from))
@@ -210,19 +213,19 @@ pub extern "C" fn bruit_node_wakeup(node: *mut bruit_node) -> c_int {
 }
 
 /// Takes one event without a callback, for programs that would rather pull; of a node in dispatch mode
-/// "manual". The events come whether or not there are subscriptions, whose callbacks this does not run: use
-/// either this or bruit_node_dispatch().
+/// "manual". Without any subscription all kinds of events come; once there are some, only the kinds that one of
+/// them asks for. Their callbacks do not run for an event that is taken: use either this or bruit_node_dispatch().
 ///
 /// \param out receives the event, to be freed with bruit_event_free(). It may outlive the node.
 /// \return 1 with an event, 0 where none waits (`out` is not written); BRUIT_E_STATE on a node in mode
-///         "thread"; BRUIT_E_BUSY while another thread dispatches.
+///         "thread"; BRUIT_E_BUSY while another thread is in bruit_node_dispatch().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bruit_node_next_event(node: *mut bruit_node, out: *mut *const bruit_event) -> c_int {
     guard(|| {
-        let node = node_of(node)?;
+        let handle = handle_of(node)?;
         // SAFETY: NULL or valid, as the caller promises.
         let out = unsafe { Out::new("out", out) }?;
-        let Some(event) = node.next_event()? else { return Ok(0) };
+        let Some(event) = handle.next_event()? else { return Ok(0) };
         out.put(Box::into_raw(Box::new(ShownEvent::new(&event))).cast());
         Ok(1)
     })

@@ -1,5 +1,6 @@
 //! Views of the cluster. A snapshot holds core's shared view; what C wants to see of it (texts with a NUL) is made
-//! when it is first asked for, in runs of members, so that taking one costs the same for 3 members and for 30,000.
+//! when it is first asked for, in runs of members, so that taking one costs no more than core's view, which is made
+//! once for all who ask for it between two changes.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::{Arc, OnceLock};
@@ -91,7 +92,8 @@ pub extern "C" fn bruit_member_state_name(state: u32) -> *const c_char {
 }
 
 /// Takes a snapshot of the members: the node itself, the living, the suspected, and the dead and left until they are
-/// forgotten. Costs the same for any number of members.
+/// forgotten. The first snapshot after a change, or after a second, costs time for each member; all others of that
+/// moment share it, and cost the same for any number of members.
 ///
 /// \param out receives the snapshot, to be freed with bruit_members_free().
 /// \return BRUIT_OK; BRUIT_E_STATE before the node was started for the first time.

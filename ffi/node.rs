@@ -2,11 +2,12 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bruit_core::error::{Code, Error, Result};
 use bruit_core::runtime::{Adopt, LogSink, Node};
+use bruit_core::view::Event;
 
 use crate::config::{Settings, bruit_config, meta_value, settings_of};
 use crate::convert::{Out, array, invalid, put_text, text, wait};
@@ -40,11 +41,11 @@ pub struct bruit_node;
 pub struct bruit_kv {
     /** sizeof(bruit_kv), the same in all elements of an array; 0 means the three fields below. */
     pub size: u32,
-    /** A text without control characters and '='. */
+    /** 1 to 255 bytes of text without control characters and '='. */
     pub key: *const c_char,
     /** Any bytes; NULL deletes the key. */
     pub value: *const c_void,
-    /** Bytes of `value`. */
+    /** Bytes of `value`; not looked at where it is NULL. */
     pub len: usize,
 }
 
@@ -52,8 +53,9 @@ pub struct bruit_kv {
 ///
 /// \param config is copied.
 /// \param out receives the node, to be given back with bruit_node_free() or bruit_node_release().
-/// \return BRUIT_OK; BRUIT_E_INVALID, BRUIT_E_ADDRESS, BRUIT_E_TOO_BIG: options that do not fit together,
-///         bruit_last_error() names them; BRUIT_E_AUTH: an address that others can reach, and no key.
+/// \return BRUIT_OK; BRUIT_E_INVALID, BRUIT_E_ADDRESS: options that do not fit together, bruit_last_error() names
+///         them; BRUIT_E_TOO_BIG: all keys and values of the metadata are larger than the option "meta_max";
+///         BRUIT_E_AUTH: an address that others can reach, and no key.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bruit_node_new(config: *const bruit_config, out: *mut *mut bruit_node) -> c_int {
     guard(|| {
@@ -225,7 +227,7 @@ pub unsafe extern "C" fn bruit_node_set(node: *mut bruit_node, key: *const c_cha
 
 /// Changes this node's metadata. All keys of one call change together: the others see one UPDATE.
 ///
-/// \param changes keys and values, copied; a value of NULL deletes its key.
+/// \param changes keys and values, copied; a value of NULL deletes its key, whatever its `len` is.
 /// \return BRUIT_OK; BRUIT_E_TOO_BIG: all keys and values together would be larger than the option "meta_max";
 ///         BRUIT_E_INVALID: a malformed key; BRUIT_E_STATE: not running (bruit_config_set_meta() is for before the
 ///         start). Nothing is changed then.
@@ -239,8 +241,10 @@ pub unsafe extern "C" fn bruit_node_set_meta(node: *mut bruit_node, changes: *co
     })
 }
 
-struct Handle {
+pub struct Handle {
     node: Node,
+    /// The thread that is in `dispatch`, or 0.
+    dispatcher: AtomicUsize,
     /// The process that started it, or 0. Core tests it as well, but not where it has no error to give.
     started_by: AtomicU32,
     /// Duplicates of adopted sockets, until `start` has duplicated them in turn.
@@ -255,7 +259,23 @@ impl Handle {
         let log = log.map(|log| LogSink::new(log.max_level, move |level, target, text| log.write(level, target, text)));
         let node = Node::new_with(&config, runtime, adopt, log)?;
         let adopted = Mutex::new(udp.into_iter().chain(tcp).collect());
-        Ok(Handle { node, started_by: AtomicU32::new(0), adopted })
+        Ok(Handle { node, dispatcher: AtomicUsize::new(0), started_by: AtomicU32::new(0), adopted })
+    }
+
+    pub fn dispatch(&self, max: c_int) -> Result<usize> {
+        // Whoever comes second is refused by core, and leaves the first one's mark alone.
+        let _mark = Mark::leave(&self.dispatcher);
+        self.node.dispatch(max)
+    }
+
+    /// Callbacks of the thread that dispatches may pull as well; others would take events out of its order.
+    pub fn next_event(&self) -> Result<Option<Event>> {
+        match self.dispatcher.load(Ordering::Acquire) {
+            0 => {}
+            thread if thread == this_thread() => {}
+            _ => return Err(Error::new(Code::Busy, "another thread is dispatching")),
+        }
+        self.node.next_event()
     }
 
     /// Else the port would stay bound after a stop.
@@ -267,10 +287,34 @@ impl Handle {
     }
 }
 
+/// This thread dispatches, until dropped.
+struct Mark<'a>(Option<&'a AtomicUsize>);
+
+impl Mark<'_> {
+    fn leave(place: &AtomicUsize) -> Mark<'_> {
+        let first = place.compare_exchange(0, this_thread(), Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        Mark(first.then_some(place))
+    }
+}
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.0 {
+            place.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Never 0, and valid also while the thread is torn down.
+fn this_thread() -> usize {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::pthread_self() as usize }
+}
+
 static NODES: Slab<Handle> = Slab::new(3, "node");
 
 /// The way into every call on a node: no lock has been touched when a forked child is turned away here.
-fn handle_of(node: *const bruit_node) -> Result<Arc<Handle>> {
+pub fn handle_of(node: *const bruit_node) -> Result<Arc<Handle>> {
     let handle = NODES.get(node.addr())?;
     match handle.started_by.load(Ordering::Acquire) {
         0 => Ok(handle),

@@ -9,7 +9,8 @@ use crate::convert::{Out, c_string, invalid, table, text};
 use crate::error::{guard, guard_ptr};
 use crate::node::{bruit_node, node_of};
 
-/// All counters of a node. They begin at 0 and never go down, unless their description says that they are a level.
+/// All counters of a node. They begin at 0 and never go down, but for four that say how it is now: rumors_waiting,
+/// health, links and sessions.
 #[repr(C)]
 #[derive(Default)]
 pub struct bruit_stats {

@@ -13,7 +13,8 @@
  * Errors. A call that can fail returns an int: below 0 it is one of BRUIT_E_*, and bruit_last_error() says more; 0 or a
  * count is success. Besides the codes that a function's comment names, each can return BRUIT_E_INVALID (a required
  * pointer is NULL, a text is not UTF-8, a number is out of range, a flag is unknown); where it takes a handle,
- * BRUIT_E_HANDLE; where it takes a node, BRUIT_E_FORKED and BRUIT_E_FAILED; and, should bruit have a bug, BRUIT_E_PANIC.
+ * BRUIT_E_HANDLE; where it takes a node, BRUIT_E_FORKED; where it needs a node that has failed, BRUIT_E_FAILED (see
+ * BRUIT_EVENT_FATAL); and, should bruit have a bug, BRUIT_E_PANIC.
  * On failure nothing is written to the caller's memory, but for the needed size on BRUIT_E_BUFFER.
  *
  * Time. `timeout_ms` is 0 for "begin and return at once; an event tells of the end", -1 (BRUIT_FOREVER) for ever. After
@@ -234,7 +235,11 @@
 /** Something is wrong around this node; `text` says what. */
 #define BRUIT_EVENT_WARNING 4096
 
-/** The node has failed; every call answers BRUIT_E_FAILED, `text` says why. */
+/**
+ * The node has failed by a fault of bruit's own, `text` says why. Calls that would need it answer BRUIT_E_FAILED:
+ * bruit_node_join(), _leave(), _set(), _set_meta(), _on_event() and _members(). Those that look at it, hear its last
+ * events or end it do what they always do.
+ */
 #define BRUIT_EVENT_FATAL 8192
 
 /** A mask for every kind, those of later versions included: ignore a kind that you do not know. */
@@ -370,11 +375,11 @@ typedef void (*bruit_free_fn)(void *user);
 typedef struct bruit_kv {
     /** sizeof(bruit_kv), the same in all elements of an array; 0 means the three fields below. */
     uint32_t size;
-    /** A text without control characters and '='. */
+    /** 1 to 255 bytes of text without control characters and '='. */
     const char *key;
     /** Any bytes; NULL deletes the key. */
     const void *value;
-    /** Bytes of `value`. */
+    /** Bytes of `value`; not looked at where it is NULL. */
     size_t len;
 } bruit_kv;
 
@@ -432,7 +437,7 @@ typedef struct bruit_event {
     const bruit_member *member;
     /** The member as it was; NULL for BRUIT_EVENT_JOIN. */
     const bruit_member *before;
-    /** Which call this completes (JOINED, LEAVE_DONE). */
+    /** JOINED: numbers the calls of bruit_node_join() on this node, in the order in which they began; others: 0. */
     uint64_t id;
     /** How many (JOINED, OVERFLOW). */
     uint64_t count;
@@ -453,7 +458,10 @@ typedef struct bruit_event {
  */
 typedef void (*bruit_event_fn)(const bruit_event *event, void *user);
 
-/** All counters of a node. They begin at 0 and never go down, unless their description says that they are a level. */
+/**
+ * All counters of a node. They begin at 0 and never go down, but for four that say how it is now: rumors_waiting,
+ * health, links and sessions.
+ */
 typedef struct bruit_stats {
     /** To be set to sizeof(bruit_stats) by the caller; receives how much of the struct the library filled. */
     uint32_t size;
@@ -737,11 +745,11 @@ int bruit_config_add_seed(bruit_config *config, const char *address);
 int bruit_config_add_key(bruit_config *config, const void *key, size_t len);
 
 /**
- * Sets a key of the metadata that the node starts with.
+ * Sets a key of the metadata that the node starts with. How much it is in all is looked at by bruit_node_new().
  *
- * \param key a text without control characters.
- * \param value any bytes, copied; NULL deletes the key.
- * \return BRUIT_OK; BRUIT_E_TOO_BIG: all keys and values together are larger than the option "meta_max".
+ * \param key 1 to 255 bytes of text without control characters and '='.
+ * \param value any bytes, copied; NULL deletes the key, whatever `len` is.
+ * \return BRUIT_OK; BRUIT_E_INVALID: a malformed key.
  */
 int bruit_config_set_meta(bruit_config *config, const char *key, const void *value, size_t len);
 
@@ -801,8 +809,9 @@ int bruit_runtime_free(bruit_runtime *runtime);
  *
  * \param config is copied.
  * \param out receives the node, to be given back with bruit_node_free() or bruit_node_release().
- * \return BRUIT_OK; BRUIT_E_INVALID, BRUIT_E_ADDRESS, BRUIT_E_TOO_BIG: options that do not fit together,
- *         bruit_last_error() names them; BRUIT_E_AUTH: an address that others can reach, and no key.
+ * \return BRUIT_OK; BRUIT_E_INVALID, BRUIT_E_ADDRESS: options that do not fit together, bruit_last_error() names
+ *         them; BRUIT_E_TOO_BIG: all keys and values of the metadata are larger than the option "meta_max";
+ *         BRUIT_E_AUTH: an address that others can reach, and no key.
  */
 int bruit_node_new(const bruit_config *config, bruit_node **out);
 
@@ -902,7 +911,7 @@ int bruit_node_set(bruit_node *node, const char *key, const char *value);
 /**
  * Changes this node's metadata. All keys of one call change together: the others see one UPDATE.
  *
- * \param changes keys and values, copied; a value of NULL deletes its key.
+ * \param changes keys and values, copied; a value of NULL deletes its key, whatever its `len` is.
  * \return BRUIT_OK; BRUIT_E_TOO_BIG: all keys and values together would be larger than the option "meta_max";
  *         BRUIT_E_INVALID: a malformed key; BRUIT_E_STATE: not running (bruit_config_set_meta() is for before the
  *         start). Nothing is changed then.
@@ -962,8 +971,9 @@ int bruit_node_dispatch(bruit_node *node, int max);
  * Waits until an event waits, for programs without an event loop; of a node in dispatch mode "manual".
  *
  * \param timeout_ms 0 = just look, -1 = for ever.
- * \return 1 where events wait; 0 after the timeout and after bruit_node_wakeup(); BRUIT_E_STATE on a stopped node
- *         without events, and on a node in mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
+ * \return 1 where events wait, or lines for the log callback, which bruit_node_dispatch() hands over, too, and does
+ *         not count; 0 after the timeout and after bruit_node_wakeup(); BRUIT_E_STATE on a stopped node without
+ *         events, and on a node in mode "thread"; BRUIT_E_DEADLOCK in a callback of this node.
  */
 int bruit_node_wait(bruit_node *node, int timeout_ms);
 
@@ -977,12 +987,12 @@ int bruit_node_wakeup(bruit_node *node);
 
 /**
  * Takes one event without a callback, for programs that would rather pull; of a node in dispatch mode
- * "manual". The events come whether or not there are subscriptions, whose callbacks this does not run: use
- * either this or bruit_node_dispatch().
+ * "manual". Without any subscription all kinds of events come; once there are some, only the kinds that one of
+ * them asks for. Their callbacks do not run for an event that is taken: use either this or bruit_node_dispatch().
  *
  * \param out receives the event, to be freed with bruit_event_free(). It may outlive the node.
  * \return 1 with an event, 0 where none waits (`out` is not written); BRUIT_E_STATE on a node in mode
- *         "thread"; BRUIT_E_BUSY while another thread dispatches.
+ *         "thread"; BRUIT_E_BUSY while another thread is in bruit_node_dispatch().
  */
 int bruit_node_next_event(bruit_node *node, const bruit_event **out);
 
@@ -997,7 +1007,8 @@ const char *bruit_member_state_name(uint32_t state);
 
 /**
  * Takes a snapshot of the members: the node itself, the living, the suspected, and the dead and left until they are
- * forgotten. Costs the same for any number of members.
+ * forgotten. The first snapshot after a change, or after a second, costs time for each member; all others of that
+ * moment share it, and cost the same for any number of members.
  *
  * \param out receives the snapshot, to be freed with bruit_members_free().
  * \return BRUIT_OK; BRUIT_E_STATE before the node was started for the first time.

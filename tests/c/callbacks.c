@@ -233,15 +233,24 @@ void test_subscriptions(void) {
 }
 
 static void *dispatches_too(void *node) {
+    const bruit_event *none = NULL;
     EQ(bruit_node_dispatch(node, 0), BRUIT_E_BUSY);
+    EQ(bruit_node_next_event(node, &none), BRUIT_E_BUSY);
+    EQ(bruit_node_dispatch(node, 0), BRUIT_E_BUSY); /* what was refused leaves no trace */
+    CHECK(none == NULL);
     return NULL;
 }
 
 static void waits_for_another(const bruit_event *event, void *user) {
     pthread_t other;
+    const bruit_event *next = NULL;
     (void)event;
     CHECK(pthread_create(&other, NULL, dispatches_too, *(bruit_node **)user) == 0);
     pthread_join(other, NULL);
+    /* The thread that dispatches may look for more. */
+    EQ(bruit_node_dispatch(*(bruit_node **)user, 0), BRUIT_E_DEADLOCK);
+    CHECK(bruit_node_next_event(*(bruit_node **)user, &next) >= 0);
+    bruit_event_free(next);
     *(bruit_node **)user = NULL;
 }
 
@@ -254,6 +263,9 @@ void test_one_dispatcher(void) {
         EQ(bruit_node_wait(node, PATIENCE_MS), 1);
         CHECK(bruit_node_dispatch(node, 0) >= 0);
     }
+    const bruit_event *next = NULL;
+    CHECK(bruit_node_next_event(node, &next) >= 0); /* nobody dispatches any more */
+    bruit_event_free(next);
     OK(bruit_node_free(peer));
     OK(bruit_node_free(node));
 }
@@ -279,6 +291,11 @@ static void hearer_freed(void *user) {
     pthread_mutex_unlock(&h->lock);
 }
 
+/* A free_fn may call bruit, the very configuration included. */
+static void sets_name(void *config) {
+    OK(bruit_config_set(config, "name", "freed"));
+}
+
 static int hearer_lines(hearer *h) {
     pthread_mutex_lock(&h->lock);
     int lines = h->lines;
@@ -294,6 +311,23 @@ void test_logging(void) {
     OK(bruit_config_on_log(config, BRUIT_LEVEL_DEBUG, hears, &one, hearer_freed));
     OK(bruit_config_on_log(config, BRUIT_LEVEL_DEBUG, hears, &two, hearer_freed)); /* takes its place */
     EQ(one.freed, 1);
+
+    /* Without a callback the data is freed at once; where the call fails it is not. No lock is held, either way. */
+    char name[16];
+    bruit_config *other = test_config("other", "thread");
+    EQ(bruit_config_on_log(other, 9, NULL, other, sets_name), BRUIT_E_INVALID);
+    OK(bruit_config_get(other, "name", name, sizeof name, NULL));
+    STREQ(name, "other");
+    OK(bruit_config_on_log(other, BRUIT_LEVEL_DEBUG, NULL, other, sets_name));
+    OK(bruit_config_get(other, "name", name, sizeof name, NULL));
+    STREQ(name, "freed");
+    OK(bruit_config_set(other, "name", "other"));
+    OK(bruit_config_on_log(other, BRUIT_LEVEL_DEBUG, hears, other, sets_name));
+    OK(bruit_config_on_log(other, BRUIT_LEVEL_DEBUG, NULL, NULL, NULL));
+    OK(bruit_config_get(other, "name", name, sizeof name, NULL));
+    STREQ(name, "freed");
+    OK(bruit_config_free(other));
+
     OK(bruit_config_dup(config, &copy));
     OK(bruit_config_free(config));
     OK(bruit_node_new(copy, &node));

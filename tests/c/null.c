@@ -35,11 +35,12 @@ void test_null_pointers(void) {
     const char *address = "127.0.0.1:1";
     const char *no_address = NULL;
     bruit_kv change = {sizeof change, "role", "db", 2}, no_key = {sizeof no_key, NULL, "db", 2};
-    bruit_kv no_value = {sizeof no_value, "role", NULL, 2};
+    bruit_kv no_value = {sizeof no_value, "gone", NULL, 2};
 
     bruit_config *config = test_config("null", "manual");
     bruit_node *node = NULL;
     OK(bruit_config_set_meta(config, "role", "db", 2));
+    OK(bruit_config_set_meta(config, "gone", "x", 1));
     OK(bruit_node_new(config, &node));
     OK(bruit_node_start(node));
     bruit_members *members = NULL;
@@ -73,8 +74,7 @@ void test_null_pointers(void) {
     ROW(bruit_config_add_key(config, NULL, 0), BRUIT_E_INVALID);
     ROW(bruit_config_set_meta(NULL, "role", "db", 2), BRUIT_E_HANDLE);
     ROW(bruit_config_set_meta(config, NULL, "db", 2), BRUIT_E_INVALID);
-    ROW(bruit_config_set_meta(config, "role", NULL, 2), BRUIT_E_INVALID);
-    OK(bruit_config_set_meta(config, "role", NULL, 0));
+    OK(bruit_config_set_meta(config, "role", NULL, 2)); /* deletes, whatever the length */
     ROW(bruit_config_adopt_sockets(NULL, -1, -1), BRUIT_E_HANDLE);
     ROW(bruit_config_set_runtime(NULL, NULL), BRUIT_E_HANDLE);
     ROW(bruit_config_set_runtime(config, NULL), BRUIT_E_HANDLE);
@@ -111,7 +111,7 @@ void test_null_pointers(void) {
     ROW(bruit_node_set_meta(node, NULL, 1), BRUIT_E_INVALID);
     ROW(bruit_node_set_meta(node, NULL, 0), BRUIT_E_INVALID);
     ROW(bruit_node_set_meta(node, &no_key, 1), BRUIT_E_INVALID);
-    ROW(bruit_node_set_meta(node, &no_value, 1), BRUIT_E_INVALID);
+    OK(bruit_node_set_meta(node, &no_value, 1)); /* deletes */
 
     /* events */
     ROW(bruit_node_on_event(NULL, BRUIT_EVENT_ALL, on_event, NULL, NULL, &number), BRUIT_E_HANDLE);
@@ -162,6 +162,9 @@ void test_null_pointers(void) {
     ROW(bruit_node_stat(node, "acks", NULL), BRUIT_E_INVALID);
 
     CHECK(other == NULL && event == NULL);
+    bruit_members_free(members);
+    OK(bruit_node_members(node, &members));
+    EQ(bruit_member_meta(bruit_members_local(members), "gone", NULL, NULL), BRUIT_E_NOT_FOUND);
     bruit_members_free(members);
     OK(bruit_node_free(node));
     OK(bruit_config_free(config));
