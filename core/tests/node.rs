@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bruit_core::config::Config;
 use bruit_core::error::Code;
@@ -57,6 +57,18 @@ fn our_threads() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names = tasks.filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("comm")).ok());
     names.map(|n| n.trim().to_owned()).filter(|n| n.starts_with("bruit-")).collect()
+}
+
+fn thread_id() -> i32 {
+    // SAFETY: no arguments, and it cannot fail.
+    unsafe { libc::gettid() }
+}
+
+/// Whether that thread of this process waits for something.
+fn is_asleep(thread: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
+    // Behind the name, which may contain anything.
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('S'))
 }
 
 // ---- life
@@ -175,6 +187,10 @@ fn rounds() {
     let seed = peer.address().unwrap().to_string();
     let round = |i: usize| {
         let mut config = config(&format!("n{}", i % 10), &[&seed]);
+        // A stop that waited for any of these would be late: it has a tenth of that.
+        for key in ["join_timeout", "link_timeout", "probe_interval", "heal_interval", "sync_interval"] {
+            set(&mut config, key, "10m");
+        }
         if i.is_multiple_of(2) {
             set(&mut config, "dispatch", "manual");
         }
@@ -188,20 +204,17 @@ fn rounds() {
             // A name in use is refused, and so may this be; what it leaves behind is the same.
             let _ = node.join(&[&seed], Wait::For(Duration::from_millis(50)));
         }
-        let began = Instant::now();
-        node.stop(FOR).unwrap();
-        began.elapsed()
+        node.stop(FOR).expect("in time");
     };
     round(0);
     let before = (count("/proc/self/fd"), our_threads().len());
-    let longest = (1..=500).map(round).max().unwrap();
+    (1..=500).for_each(round);
     // The peer may hold links with the last ones for a moment.
     eventually(
         "as before",
         || (count("/proc/self/fd"), our_threads().len()) <= before,
         || format!("{before:?}, now {} descriptors and {:?}", count("/proc/self/fd"), our_threads()),
     );
-    assert!(longest < Duration::from_secs(2), "{longest:?}");
     peer.stop(FOR).unwrap();
     until("no thread of ours is left", || our_threads().is_empty());
 }
@@ -241,7 +254,8 @@ fn threads() {
     for node in &nodes {
         node.stop(FOR).unwrap();
     }
-    assert_eq!(our_threads(), Vec::<String>::new(), "the last one joins them");
+    // The kernel lists a thread a moment longer than the one that joined it waits.
+    until("the last one joins them", || our_threads().is_empty());
 }
 
 #[test]
@@ -299,7 +313,8 @@ fn a_refused_port_is_learned_from_the_kernel() {
 #[test]
 fn ipv6_works_and_one_socket_serves_both_families() {
     if UdpSocket::bind("[::1]:0").is_err() {
-        return; // A machine without IPv6.
+        eprintln!("skipped: this machine has no IPv6");
+        return;
     }
     let mut config_a = config("a", &[]);
     let port = free_address().port();
@@ -458,12 +473,23 @@ fn a_manual_node_runs_callbacks_where_it_is_asked_to() {
             break;
         }
     }
+    let (tell, waiting) = channel();
     let waiter = {
         let node = node.clone();
-        std::thread::spawn(move || node.wait(FOR))
+        std::thread::spawn(move || {
+            tell.send(thread_id()).unwrap();
+            // Whatever else happens to this small cluster goes first.
+            loop {
+                assert!(node.wait(Wait::Forever)?, "neither woken nor out of time");
+                node.next_event()?;
+            }
+        })
     };
+    let waiting = waiting.recv().unwrap();
+    until("it waits", || is_asleep(waiting));
     node.stop(FOR).unwrap();
-    assert!(waiter.join().unwrap().is_ok_and(|items| !items) | node.wait(FOR).is_err());
+    assert_eq!(code::<()>(waiter.join().unwrap()), Code::State, "a stop ends a wait");
+    assert_eq!(code(node.wait(FOR)), Code::State);
 }
 
 fn poll(fd: i32, timeout_ms: i32) -> i32 {
@@ -545,11 +571,15 @@ fn unsubscribing_waits_for_a_running_call() {
     node.start().unwrap();
     wait_entered.recv_timeout(LIMIT).unwrap();
     std::thread::scope(|scope| {
-        let unsubscriber = scope.spawn(|| {
+        let (tell, waiting) = channel();
+        let (node, done) = (&node, &done);
+        scope.spawn(move || {
+            tell.send(thread_id()).unwrap();
             node.unsubscribe(id).unwrap();
             assert!(done.load(SeqCst), "returned while a call was running");
         });
-        until("it waits", || !unsubscriber.is_finished());
+        let waiting = waiting.recv().unwrap();
+        until("it waits", || is_asleep(waiting));
         go.send(()).unwrap();
         drop(go);
     });
