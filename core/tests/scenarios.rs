@@ -148,6 +148,59 @@ fn an_application_version_below_the_minimum_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_name_in_use_is_refused_with_the_reason_and_its_holder_stays() {
+    let nodes = cluster(2, calm);
+    let holder = nodes[1].view().local().clone();
+    let mut config = config("n001", &[]);
+    calm(&mut config);
+    let twin = Witness::start(&config);
+    for asked in &nodes {
+        let error = twin.node.join(&[&asked.address()], Wait::For(LIMIT)).expect_err("the name is taken");
+        assert_eq!(error.code, Code::Refused, "{error}");
+        assert!(error.text.contains("name in use"), "{error}");
+    }
+    twin.until("it is warned", |w| {
+        w.events().iter().any(|e| {
+            e.kind == EventKind::Warning && e.text.as_ref().is_some_and(|text| text.contains("refused this node"))
+        })
+    });
+    for w in &nodes {
+        let view = w.view();
+        assert_eq!(view.members.len(), 2, "{}", w.describe());
+        assert_eq!(view.find("n001").unwrap().run, holder.run);
+    }
+    assert_eq!(twin.view().members.len(), 1, "{}", twin.describe());
+}
+
+#[test]
+fn when_clusters_merge_in_which_one_name_lives_twice_the_older_run_is_told_and_falls_silent() {
+    let start = |name: &str, seeds: &[&str]| {
+        let mut config = config(name, seeds);
+        calm(&mut config);
+        Witness::start(&config)
+    };
+    let a = start("a", &[]);
+    let old = start("twin", &[&a.address()]);
+    a.until("lists two", |w| w.alive() == 2);
+    let b = start("b", &[]);
+    let new = start("twin", &[&b.address()]);
+    b.until("lists two", |w| w.alive() == 2);
+    let (old_run, new_run) = (old.view().local().run, new.view().local().run);
+    assert_ne!(old_run, new_run);
+    assert!(old.view().local().epoch < new.view().local().epoch);
+
+    assert_eq!(a.node.join(&[&b.address()], Wait::For(LIMIT)), Ok(1));
+    old.until("it is told", |w| w.told(EventKind::Conflict, "twin"));
+    let conflict = old.events().into_iter().find(|e| e.kind == EventKind::Conflict).unwrap();
+    assert_eq!(conflict.member.unwrap().run, new_run);
+    let nodes = [a, b, new];
+    until_all(&nodes, "the new run is the one", |w| {
+        w.alive() == 3 && w.view().find("twin").is_some_and(|m| m.run == new_run)
+    });
+    assert!(!nodes[2].told(EventKind::Conflict, "twin"), "one of the two keeps the name");
+}
+
+#[test]
 fn a_wrong_key_or_another_label_is_met_with_silence_and_counted() {
     let a = Witness::start(&config("a", &[]));
     let mut wrong_key = config("b", &[]);
