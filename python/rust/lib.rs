@@ -20,28 +20,23 @@ mod tables;
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
+/// A function, not a `mod`: that one adds its classes before any code of ours runs. In a subinterpreter their types would
+/// then be made there, and the main interpreter, which shares our statics, would go on with them.
 #[pymodule]
-mod _native {
-    #[pymodule_export]
-    use crate::log::LogRing;
-    #[pymodule_export]
-    use crate::members::{Member, Members};
-    #[pymodule_export]
-    use crate::node::{Node, Runtime};
-    #[pymodule_export]
-    use crate::pending::Pending;
-    #[pymodule_export]
-    use crate::queue::EventQueue;
-    #[pymodule_export]
-    use crate::tables::{error_codes, event_kinds, options, stat_docs};
-
-    use pyo3::prelude::*;
-
-    #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::main_interpreter_only()?;
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
-    }
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    main_interpreter_only()?;
+    module.add_class::<log::LogRing>()?;
+    module.add_class::<members::Member>()?;
+    module.add_class::<members::Members>()?;
+    module.add_class::<node::Node>()?;
+    module.add_class::<node::Runtime>()?;
+    module.add_class::<pending::Pending>()?;
+    module.add_class::<queue::EventQueue>()?;
+    module.add_function(wrap_pyfunction!(tables::error_codes, module)?)?;
+    module.add_function(wrap_pyfunction!(tables::event_kinds, module)?)?;
+    module.add_function(wrap_pyfunction!(tables::options, module)?)?;
+    module.add_function(wrap_pyfunction!(tables::stat_docs, module)?)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))
 }
 
 /// Python 3.12 refuses by itself where an interpreter has its own lock, but not where it shares that of the main one.

@@ -463,8 +463,7 @@ def test_gunicorn(tmp_path, options):
 # Interpreters.
 
 
-def test_a_subinterpreter_gets_a_clear_import_error(script):
-    program = """
+INTERPRETERS = """
     import sys
     try:
         import _interpreters as interpreters
@@ -474,17 +473,35 @@ def test_a_subinterpreter_gets_a_clear_import_error(script):
         except ImportError:
             print("none here")
             sys.exit()
-    import bruit
     source = "try:\\n import bruit\\nexcept ImportError as error:\\n print(error)\\nelse:\\n print('imported')"
-    for options in ((), ("legacy",)):
-        try:
-            one = interpreters.create(*options)
-        except (TypeError, ValueError):
-            continue
-        run = getattr(interpreters, "exec", None) or interpreters.run_string
-        run(one, source)
-        interpreters.destroy(one)
+
+    def try_others():
+        for options in ((), ("legacy",)):
+            try:
+                one = interpreters.create(*options)
+            except (TypeError, ValueError):
+                continue
+            run = getattr(interpreters, "exec", None) or interpreters.run_string
+            run(one, source)
+            interpreters.destroy(one)
+"""
+
+
+@pytest.mark.parametrize("order", ["main first", "main last"])
+def test_a_subinterpreter_gets_a_clear_import_error(script, order):
+    """And it leaves nothing behind that the main interpreter would then use."""
+    program = f"""
+    if {order == "main first"}:
+        import bruit
+    try_others()
+    import bruit, gc
+    with bruit.Node("a", bind="127.0.0.1:0", profile="local") as node:
+        members = node.members()
+        assert isinstance(members, bruit.Members) and isinstance(node.local, bruit.Member)
+        gc.collect()
+        print("main", bruit.Member("b") == bruit.Member("b"), members.local.name)
     """
-    out = script(program).succeed()
-    assert "subinterpreter" in out or "none here" in out
-    assert "imported" not in out
+    out = script(INTERPRETERS + program).succeed()
+    if "none here" not in out:
+        assert "subinterpreter" in out and "imported" not in out
+        assert out.endswith("main True a\n")
