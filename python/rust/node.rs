@@ -48,6 +48,8 @@ pub struct Node {
     /// None only while it is being dropped.
     node: Option<runtime::Node>,
     owner: Arc<Owner>,
+    /// How many events may wait for the handlers.
+    handlers_capacity: usize,
 }
 
 impl Node {
@@ -104,9 +106,11 @@ impl Node {
             })
         });
         let runtime = runtime.map(|r| r.get().0.clone());
+        // As the library's own inbox: with no more than this, membership events fold into each other and none is lost.
+        let handlers_capacity = config.inbox_capacity.max(4 * config.max_members);
         let node = runtime::Node::new_with(&config, runtime, Adopt::default(), sink).or_raise()?;
         name.set(node.name().to_string()).expect("set once, here");
-        Ok(Node { node: Some(node), owner: Arc::new(Owner(AtomicU32::new(0))) })
+        Ok(Node { node: Some(node), owner: Arc::new(Owner(AtomicU32::new(0))), handlers_capacity })
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
@@ -194,8 +198,10 @@ impl Node {
         Ok(found)
     }
 
-    fn queue(&self, py: Python<'_>, mask: u32, capacity: usize) -> PyResult<EventQueue> {
+    /// A `capacity` of None: as much as handlers need to lose no membership event.
+    fn queue(&self, py: Python<'_>, mask: u32, capacity: Option<usize>) -> PyResult<EventQueue> {
         let node = self.node()?;
+        let capacity = capacity.unwrap_or(self.handlers_capacity);
         Ok(EventQueue::new(py.detach(|| node.queue(mask, capacity)).or_raise()?, self.owner.clone()))
     }
 }

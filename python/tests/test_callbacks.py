@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 import weakref
@@ -128,6 +127,29 @@ def test_cancel_inside_itself_and_of_another():
         assert heard == ["once", "last", "last"]
 
 
+@pytest.mark.parametrize("most, is_enough", [(2, False), (1000, True)])
+def test_what_may_wait_for_a_handler_follows_from_the_options(most, is_enough):
+    """As in C: `inbox_capacity`, or four events for each of `max_members`, for none about a member may be lost."""
+    with alone("a", inbox_capacity=16, max_members=most) as node:
+        inside, go_on, heard = threading.Event(), threading.Event(), []
+
+        @node.on_event(kinds=(bruit.JoinDone, bruit.EventsLost))
+        def slow(event):
+            heard.append(event)
+            inside.set()
+            go_on.wait(20)
+
+        provoke(node)
+        assert inside.wait(10)
+        with node.events(kinds=bruit.JoinDone, timeout=10) as done:
+            for _ in range(40):
+                provoke(node)
+                assert next(done)
+        go_on.set()
+        until(lambda: len(heard) + sum(event.count - 1 for event in heard if isinstance(event, bruit.EventsLost)) == 41)
+        assert any(isinstance(event, bruit.EventsLost) for event in heard) != is_enough
+
+
 def test_stop_in_a_callback():
     node = alone("a").start()
     seen = []
@@ -233,7 +255,6 @@ def test_deleting_the_node_while_its_callback_runs():
     gone = weakref.ref(node)
     with pytest.warns(ResourceWarning, match="unclosed node"):
         del node
-        gc.collect()
     assert gone() is None, "a running callback does not keep the node"
     go_on.set()
     assert after.wait(10)
@@ -248,7 +269,6 @@ def test_deleting_the_node_in_its_callback():
         only_here.wait(10)
         with pytest.warns(ResourceWarning):
             nodes.clear()
-            gc.collect()
         done.set()
 
     nodes[0].on_event(handler, kinds=bruit.JoinDone)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import pickle
 import socket
@@ -57,7 +56,6 @@ def test_a_node_that_never_started_needs_no_end():
         warnings.simplefilter("error")
         alone("a")
         alone("b").stop()
-        gc.collect()
 
 
 def test_an_automatic_name():
@@ -102,7 +100,6 @@ def test_an_unclosed_node_is_warned_of_and_goes():
     address = node.address
     with pytest.warns(ResourceWarning, match="unclosed node a"):
         del node
-        gc.collect()
 
     def is_free():
         host, port = address.split(":")
@@ -303,7 +300,6 @@ def test_many_nodes_share_the_threads_of_a_runtime():
         assert len(nodes) == 8
         assert threads() - before <= 4
     del runtime, nodes
-    gc.collect()
     until(lambda: threads() <= before)
 
 
@@ -320,7 +316,6 @@ def test_nothing_is_left_behind():
         with alone() as node:
             node.on_event(lambda event: None)
             node.events()
-    gc.collect()
     until(lambda: (threads(), len(os.listdir("/proc/self/fd"))) <= before)
 
 

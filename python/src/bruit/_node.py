@@ -31,9 +31,6 @@ H = TypeVar("H", bound=Handler)
 Want = Union[int, Callable[[Members], object]]
 """What `wait_for` waits for: that many alive members, or a question about `Members` with the answer yes."""
 
-# What waits for a handler. Membership events merge before they are dropped, so this is a lot.
-_CALLBACK_BUFFER = 8192
-
 # How long the exit of the interpreter may wait for one node, or for one callback that runs.
 _EXIT_SECONDS = 2.0
 
@@ -264,7 +261,6 @@ class NodeBase:
             runtime,
         )
         self._log_level = _log.native_level(log_level)
-        self._meta = Meta(self)
         self._make()
 
     def _make(self) -> None:
@@ -349,7 +345,8 @@ class NodeBase:
     @property
     def meta(self) -> Meta:
         """What this node tells about itself; assignments reach every member."""
-        return self._meta
+        # Made when asked for: kept, it and the node would hold each other.
+        return Meta(self)
 
     def _set_meta(self, changes: list[tuple[str, Optional[bytes]]]) -> None:
         if self._native.state != 0:
@@ -404,7 +401,7 @@ class NodeBase:
         self._check_fork()
         with self._lock:
             if self._callbacks is None:
-                queue = self._native.queue(mask(None, KIND_BITS), _CALLBACK_BUFFER)
+                queue = self._native.queue(mask(None, KIND_BITS), None)
                 self._callbacks = _Callbacks(queue, self.name)
             return self._callbacks
 
