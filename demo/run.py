@@ -20,6 +20,7 @@ NAMES = "abcde"
 PYTHON_NODES = "bd"
 VICTIM, LEAVER = "c", "d"
 PATIENCE = 20  # seconds for one step; all of them take about eight together
+LIMIT = 60  # seconds for all of it
 
 COLOURS = {"alive": "32", "suspect": "33", "dead": "31", "left": "36"}
 
@@ -120,11 +121,13 @@ def demo(program, cluster, screen):
     screen.say(f"kill -9 {VICTIM}")
     dead = all_told("DEAD", VICTIM, killed, f"DEAD {VICTIM} at four nodes")
     suspect = cluster.told("SUSPECT", VICTIM, killed)
-    late = [name for name in dead if not suspect.get(name, dead[name] + 1) <= dead[name]]
+    ever = cluster.told("SUSPECT", VICTIM)
+    late = [name for name in dead if not ever.get(name, dead[name] + 1) <= dead[name]]
     if late:
         raise Failure(f"DEAD without SUSPECT before it at {late}")
     screen.table(cluster)
-    results.append(("SUSPECT after the kill", *milliseconds(suspect, killed)))
+    if suspect:
+        results.append(("SUSPECT after the kill", *milliseconds(suspect, killed)))
     results.append(("DEAD after the kill", *milliseconds(dead, killed)))
 
     screen.title(f"3. {VICTIM} starts again: the same name, another process, another port.")
@@ -149,10 +152,11 @@ def demo(program, cluster, screen):
     screen.table(cluster)
     results.append(("LEFT after the request", *milliseconds(left, asked)))
 
+    # A SUSPECT is a question: on a busy machine it is asked about nodes that run, and they answer it.
     wrong = [
-        f"{child.name} was told {kind} about {member}"
+        f"{child.name} was told DEAD about {member}"
         for at, child, kind, member, _ in cluster.events
-        if kind in ("SUSPECT", "DEAD") and (member != VICTIM or not killed <= at <= back)
+        if kind == "DEAD" and (member != VICTIM or not killed <= at <= back)
     ]
     if wrong:
         raise Failure("about a node that ran: " + "; ".join(wrong))
@@ -177,6 +181,9 @@ def main():
     with Cluster() as cluster:
         try:
             results = demo(sys.argv[1], cluster, screen)
+            took = time.monotonic() - screen.zero
+            if took > LIMIT:
+                raise Failure(f"{took:.1f} s in all; it is to be seen in {LIMIT}")
         except Failure as failure:
             screen.table(cluster)
             print(f"FAILED: {failure}", file=sys.stderr)
@@ -184,7 +191,7 @@ def main():
     print(f"\n{'Summary':<62}{'first, ms':>10}{'all, ms':>10}")
     for what, first, last in results:
         print(f"  {what:<60}{'' if first is None else format(first, '.0f'):>10}{last:>10.0f}")
-    print(f"\nEvery step was seen by every node; {time.monotonic() - screen.zero:.1f} s in all.")
+    print(f"\nEvery step was seen by every node; {took:.1f} s in all.")
 
 
 if __name__ == "__main__":
