@@ -30,6 +30,12 @@ def until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
     return value
 
 
+def asleep(thread: Optional[int], process: object = "self") -> bool:
+    """Does that thread wait in the kernel? For one that is known to be on its way into a wait."""
+    with open(f"/proc/{process}/task/{thread}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "S"
+
+
 class Script:
     """A Python program in a process of its own; its standard output line by line."""
 
@@ -57,6 +63,10 @@ class Script:
             watchdog.cancel()
         _, errors = self.process.communicate(timeout=10)
         raise AssertionError(f"no {wanted!r} in {self.lines!r}; errors: {errors}")
+
+    def until_it_waits(self) -> None:
+        """Until its main thread waits: for the one thing that it can wait for after its last line."""
+        until(lambda: asleep(self.process.pid, self.process.pid), 20)
 
     def send(self, number: int) -> None:
         self.process.send_signal(number)

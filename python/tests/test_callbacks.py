@@ -220,6 +220,7 @@ def test_no_callback_runs_after_stop_has_returned(again):
     assert running.wait(10)
     node.stop()
     stopped.set()
+    assert "bruit-py a" not in [thread.name for thread in threading.enumerate()]
     assert late == []
 
 

@@ -196,9 +196,9 @@ def test_metadata_is_a_mapping_and_an_update_is_one_event():
         a.meta["role"] = "db"
         a.meta["zone"] = "eu"
         b.wait_for(lambda members: members.tagged("role=db") and members.tagged("zone=eu"), timeout=10)
-        changes = b.events(kinds=bruit.MemberUpdated, timeout=1)
+        changes = b.events(kinds=bruit.MemberUpdated, timeout=20)
         a.meta.update({"raw": b"\xff\x00"}, zone="us", role=None)
-        (event,) = list(changes)
+        event = next(changes)
         assert event.member.meta == {"raw": "\udcff\x00", "zone": "us"}
         assert event.before.meta == {"role": "db", "zone": "eu"}
         assert event.changed == bruit.Changed.META
@@ -206,6 +206,8 @@ def test_metadata_is_a_mapping_and_an_update_is_one_event():
         assert dict(a.meta) == {"raw": "\udcff\x00", "zone": "us"}
         assert len(a.meta) == 2 and "raw" in a.meta and a.meta.get("role") is None
         assert a.meta.pop("zone") == "us"
+        after = next(changes)
+        assert (after.before.meta, after.member.meta) == (event.member.meta, {"raw": "\udcff\x00"})
         a.meta.clear()
         assert dict(a.meta) == {} and repr(a.meta) == "Meta({})"
         b.wait_for(lambda members: not members.get("n0").meta, timeout=10)

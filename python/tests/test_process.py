@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import bruit
 import pytest
@@ -69,15 +68,27 @@ def test_exit_while_daemon_threads_wait_in_the_library(script):
         lambda: [event for event in node.events(timeout=0.001) for _ in iter(int, 1)],
     ]
 
+    begun = threading.Semaphore(0)
+
     def forgive(wait):
+        begun.release()
         try:
             wait()
         except bruit.BruitError:
             pass
 
-    for wait in waits * 4:
-        threading.Thread(target=forgive, args=(wait,), daemon=True).start()
-    time.sleep(0.05)
+    def asleep(thread):
+        with open(f"/proc/self/task/{thread.native_id}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "S"
+
+    threads = [threading.Thread(target=forgive, args=(wait,), daemon=True) for wait in waits * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        begun.acquire()
+    # The fourth kind ends, or never waits at all.
+    while not all(asleep(thread) for number, thread in enumerate(threads) if number % 4 in (0, 1)):
+        time.sleep(0.001)
     print("end")
     """
     assert script(NODE + program).succeed() == "end\n"
@@ -139,7 +150,7 @@ def test_ctrl_c_ends_every_wait(script, wait):
         @node.on_event
         def slow(event):
             inside.set()
-            time.sleep(8)
+            time.sleep(30)
 
         provoke(node)
         inside.wait(10)
@@ -152,11 +163,10 @@ def test_ctrl_c_ends_every_wait(script, wait):
     """
     waiting = script(NODE + program)
     waiting.expect("ready")
-    time.sleep(0.2)  # Into the wait; before it the interrupt would be seen as well.
-    began = time.monotonic()
+    waiting.until_it_waits()
     waiting.send(signal.SIGINT)
-    waiting.expect("interrupted")
-    assert time.monotonic() - began < 2
+    # By itself the wait would not end before the patience of this does.
+    waiting.expect("interrupted", timeout=20)
     waiting.succeed()
 
 
@@ -194,7 +204,7 @@ def test_ctrl_c_in_asyncio(script):
     """
     waiting = script(NODE + program)
     waiting.expect("ready")
-    time.sleep(0.1)
+    waiting.until_it_waits()
     waiting.send(signal.SIGINT)
     waiting.expect("interrupted")
     waiting.succeed()
@@ -207,15 +217,17 @@ def test_a_signal_handler_runs_on_the_main_thread_during_a_wait(script):
         print("handled", threading.current_thread() is threading.main_thread())
     signal.signal(signal.SIGUSR1, handler)
     node.on_event(lambda event: None)
-    stream = node.events(kinds=bruit.MemberEvent, timeout=2)
+    stream = node.events(kinds=bruit.MemberEvent, timeout=60)
+    signal.signal(signal.SIGUSR2, lambda *_: stream.close())
     print("ready")
     print(list(stream))
     """
     waiting = script(NODE + program)
     waiting.expect("ready")
-    time.sleep(0.1)
+    waiting.until_it_waits()
     waiting.send(signal.SIGUSR1)
     assert waiting.expect("handled") == "True"
+    waiting.send(signal.SIGUSR2)
     assert waiting.succeed().endswith("[]\n")
 
 
@@ -426,6 +438,7 @@ def test_a_prefork_server_whose_node_was_made_before_the_fork(script):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed")
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("options", [["--preload"], []], ids=["preload", "lazy"])
 def test_gunicorn(tmp_path, options):
     """Real workers: the node is made when the application is loaded, and started after the fork."""

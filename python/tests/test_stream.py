@@ -8,7 +8,7 @@ import time
 import bruit
 import pytest
 from bruit.testing import cluster
-from conftest import alone, until
+from conftest import alone, asleep, until
 
 
 def test_it_ends_after_so_much_silence_and_can_go_on():
@@ -80,6 +80,7 @@ def test_close_wakes_the_reader():
         seen = []
         reader = threading.Thread(target=lambda: seen.extend(stream))
         reader.start()
+        until(lambda: asleep(reader.native_id))
         stream.close()
         reader.join(5)
         assert not reader.is_alive()
@@ -115,7 +116,7 @@ def test_many_readers_and_a_stop():
         readers = [threading.Thread(target=list, args=(stream,)) for _ in range(8)]
         for reader in readers:
             reader.start()
-        until(lambda: all(reader.is_alive() for reader in readers))
+        until(lambda: all(asleep(reader.native_id) for reader in readers))
         node.stop()
         for reader in readers:
             reader.join(5)
