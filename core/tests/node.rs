@@ -875,3 +875,43 @@ fn forks() {
         libc::waitpid(child, &mut 0, 0);
     }
 }
+
+// ---- found by reviews
+
+#[test]
+#[cfg(target_os = "linux")] // Others have one loopback address.
+fn one_peer_address_has_one_link_whatever_it_connects_to() {
+    use socket2::{Domain, Socket, Type};
+    let mut config = config("a", &[]);
+    set(&mut config, "bind", "0.0.0.0:0");
+    set(&mut config, "insecure_plaintext", "true");
+    set(&mut config, "link_timeout", "10s");
+    config.keys.clear();
+    let a = Witness::start(&config);
+    let port = a.node.address().unwrap().port();
+    let connect = |from: SocketAddr, to: &str| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&format!("{to}:{port}").parse::<SocketAddr>().unwrap().into()).unwrap();
+        socket
+    };
+    let first = connect("127.0.0.1:0".parse().unwrap(), "127.0.0.1");
+    let from = first.local_addr().unwrap().as_socket().unwrap();
+    a.until("the first is there", |w| w.stat("links_accepted") == 1);
+    let second = connect(from, "127.0.0.2");
+    a.until("so is the second", |w| w.stat("links_accepted") == 2);
+    first.set_read_timeout(Some(LIMIT)).unwrap();
+    let ended = std::io::Read::read(&mut &first, &mut [0]);
+    assert!(ended.is_ok_and(|n| n == 0), "a stranger gives way to the next one");
+    assert_eq!(a.stat("links_timed_out"), 0, "and at once");
+    a.until("one is left", |w| w.stat("links") == 1);
+    drop(second);
+    a.until("both are gone", |w| w.stat("links") == 0);
+    let mut by_stream = config.clone();
+    for (key, value) in [("name", "b"), ("bind", "127.0.0.1:0"), ("transport", "tcp")] {
+        set(&mut by_stream, key, value);
+    }
+    let b = Witness::start(&by_stream);
+    assert_eq!(b.node.join(&[&format!("127.0.0.1:{port}")], FOR), Ok(1));
+}

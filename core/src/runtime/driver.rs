@@ -270,16 +270,44 @@ struct Io {
     sessions: Sessions,
     peers: Peers,
     armed: Option<Instant>,
+    /// When the timer was set.
+    since: Instant,
     /// The kernel's count of datagrams that it dropped, and ours.
     overflow: u32,
     overflow_known: u32,
+}
+
+type Timers = BTreeSet<(Instant, Timer)>;
+
+impl Io {
+    fn arm(&mut self, timers: &mut Timers, slot: usize, deadline: Option<Instant>) {
+        if self.armed != deadline {
+            let now = clock::mono();
+            // Where it is overdue, our lateness goes on with the next deadline.
+            if self.armed.is_none_or(|at| at > now) {
+                self.since = now;
+            }
+            if let Some(at) = self.armed {
+                timers.remove(&(at, Timer::Node(slot)));
+            }
+            if let Some(at) = deadline {
+                timers.insert((at, Timer::Node(slot)));
+            }
+            self.armed = deadline;
+        }
+    }
+
+    /// How long a timer for `at` has been overdue. A deadline that was past when it was set is nobody's delay.
+    fn late(&self, at: Instant, now: Instant) -> Duration {
+        now.since(at.max(self.since))
+    }
 }
 
 struct Driver {
     threads: Arc<Threads>,
     nodes: Vec<Option<Io>>,
     links: Links,
-    timers: BTreeSet<(Instant, Timer)>,
+    timers: Timers,
     receiver: Receiver,
     outbox: Outbox,
     scratch: Vec<u8>,
@@ -379,6 +407,7 @@ impl Driver {
             wire,
             peers: Peers::default(),
             armed: None,
+            since: Instant::ZERO,
             overflow: 0,
             overflow_known: 0,
         });
@@ -483,7 +512,7 @@ impl Driver {
             });
             let Some(thought) = thought else { break };
             let deadline = io.node.act(&mut self.outbox, now, thought.after);
-            Self::arm_in(&mut self.timers, &mut io.armed, slot, deadline);
+            io.arm(&mut self.timers, slot, deadline);
         }
         drop(datagrams);
         io.node.tally.sessions.store(io.sessions.len() as u64, Relaxed);
@@ -553,30 +582,13 @@ impl Driver {
         self.outbox.set_datagram_max(io.wire.datagram_max);
         let Some(thought) = io.node.think(&mut self.outbox, now, f) else { return };
         let deadline = io.node.act(&mut self.outbox, now, thought.after);
-        Self::arm_in(&mut self.timers, &mut io.armed, slot, deadline);
+        io.arm(&mut self.timers, slot, deadline);
         self.send_streams(slot);
     }
 
     fn arm(&mut self, slot: usize, deadline: Option<Instant>) {
         if let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) {
-            Self::arm_in(&mut self.timers, &mut io.armed, slot, deadline);
-        }
-    }
-
-    fn arm_in(
-        timers: &mut BTreeSet<(Instant, Timer)>,
-        armed: &mut Option<Instant>,
-        slot: usize,
-        deadline: Option<Instant>,
-    ) {
-        if *armed != deadline {
-            if let Some(at) = *armed {
-                timers.remove(&(at, Timer::Node(slot)));
-            }
-            if let Some(at) = deadline {
-                timers.insert((at, Timer::Node(slot)));
-            }
-            *armed = deadline;
+            io.arm(&mut self.timers, slot, deadline);
         }
     }
 
@@ -607,7 +619,7 @@ impl Driver {
         let now = clock::now();
         let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) else { return };
         io.armed = None;
-        let late = now.mono.since(at);
+        let late = io.late(at, now.mono);
         let stalled = late > io.wire.stall_threshold;
         if stalled {
             io.node.tally.late_ticks.fetch_add(1, Relaxed);
@@ -623,7 +635,7 @@ impl Driver {
         if let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut)
             && io.armed.is_some_and(|at| at < soonest)
         {
-            Self::arm_in(&mut self.timers, &mut io.armed, slot, Some(soonest));
+            io.arm(&mut self.timers, slot, Some(soonest));
         }
     }
 
@@ -692,6 +704,15 @@ impl Driver {
     }
 
     fn put(&mut self, slot: usize, mut link: Link) -> Option<usize> {
+        let is_stranger = matches!(link.stage, Stage::Stranger { .. });
+        // One peer address may connect to two of ours. There is one link to an address, and who has proven itself stays.
+        if let Some(&old) = self.nodes.get(slot)?.as_ref()?.peers.by_addr.get(&link.peer) {
+            let is_proven = self.links.get(old).is_some_and(|old| !matches!(old.stage, Stage::Stranger { .. }));
+            if is_proven && is_stranger {
+                return None;
+            }
+            self.close(old);
+        }
         let io = self.nodes.get_mut(slot)?.as_mut()?;
         let id = self.links.next_id();
         let interest = Key::Link(id).interest(true, link.awaits_room);
@@ -701,7 +722,7 @@ impl Driver {
         }
         link.armed = link.deadline(io.wire.links.idle);
         self.timers.insert((link.armed, Timer::Link(id)));
-        io.peers.strangers += usize::from(matches!(link.stage, Stage::Stranger { .. }));
+        io.peers.strangers += usize::from(is_stranger);
         io.peers.by_addr.insert(link.peer, id);
         io.node.tally.links.store(io.peers.by_addr.len() as u64, Relaxed);
         self.links.put(link);
@@ -711,7 +732,7 @@ impl Driver {
     /// Closes the least recently used link where `max_links` is reached. Strangers have a limit of their own.
     fn make_room(&mut self, slot: usize) {
         let Some(io) = self.nodes.get(slot).and_then(Option::as_ref) else { return };
-        if io.peers.by_addr.len() - io.peers.strangers < io.wire.links.links.max(1) {
+        if io.peers.by_addr.len().saturating_sub(io.peers.strangers) < io.wire.links.links.max(1) {
             return;
         }
         let oldest = io
@@ -903,7 +924,7 @@ impl Driver {
             let handle = |live: &mut Live, out: &mut Outbox| live.engine.handle(now, Input::Packet(inbound), out);
             if let Some(thought) = node.think(&mut self.outbox, now, handle) {
                 let deadline = node.act(&mut self.outbox, now, thought.after);
-                Self::arm_in(&mut self.timers, &mut io.armed, slot, deadline);
+                io.arm(&mut self.timers, slot, deadline);
             }
             !stranger
         });
@@ -927,7 +948,7 @@ impl Driver {
     /// An accepted link counts against `max_links` when it stops being a stranger's.
     fn make_room_after(&mut self, slot: usize, grew: bool) {
         let Some(io) = self.nodes.get(slot).and_then(Option::as_ref) else { return };
-        if grew && io.peers.by_addr.len() - io.peers.strangers > io.wire.links.links.max(1) {
+        if grew && io.peers.by_addr.len().saturating_sub(io.peers.strangers) > io.wire.links.links.max(1) {
             self.make_room(slot);
         }
     }

@@ -581,6 +581,12 @@ impl Shared {
         }
     }
 
+    /// Out of STOPPED there is no way: a stop may have come between a thought and what it concluded.
+    fn set_state(&self, new: NodeState) {
+        let stays = |old| (old != NodeState::Stopped as i32).then_some(new as i32);
+        let _ = self.state.fetch_update(AcqRel, Acquire, stays);
+    }
+
     fn name(&self) -> NodeName {
         self.started.get().map_or(&self.first_name, |s| &s.name).clone()
     }
@@ -710,7 +716,7 @@ impl Shared {
                 }
                 Phase::Stopping | Phase::Stopped => {}
             }
-            self.state.store(NodeState::Stopped as i32, Release);
+            self.set_state(NodeState::Stopped);
         }
         self.callbacks.close();
         self.inbox.close();
@@ -812,7 +818,7 @@ impl Shared {
             Ok(value) => Some(value),
             Err(panic) => {
                 let live = guard.take();
-                self.state.store(NodeState::Failed as i32, Release);
+                self.set_state(NodeState::Failed);
                 drop(guard);
                 self.fail(live, &panic_text(&*panic));
                 None
@@ -858,7 +864,7 @@ impl Shared {
                     }
                 }
                 Completion::LeaveDone { told } => {
-                    self.state.store(NodeState::Left as i32, Release);
+                    self.set_state(NodeState::Left);
                     wakes.extend(live.leavers.drain(..).map(|waiter| Wake::Left(waiter, told)));
                 }
             }
@@ -1146,7 +1152,7 @@ impl Shared {
             }
             _ => {
                 live.engine.leave(now, timeout, out)?;
-                self.state.store(NodeState::Leaving as i32, Release);
+                self.set_state(NodeState::Leaving);
                 live.leavers.push(tell);
                 Ok(true)
             }
@@ -1439,6 +1445,30 @@ mod tests {
         });
         assert_eq!(waiting.unwrap_err().code, Code::Failed);
         assert_eq!(node("third", &runtime).join(&[&good.address().unwrap().to_string()], Wait::Forever), Ok(1));
+    }
+
+    #[test]
+    fn nothing_leads_out_of_stopped() {
+        let node = node("a", &Runtime::new().unwrap());
+        assert_eq!(node.stop(Wait::Forever), Ok(()));
+        for state in [NodeState::Leaving, NodeState::Left, NodeState::Failed] {
+            node.shared().set_state(state);
+            assert_eq!(node.state(), NodeState::Stopped);
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_is_past_when_it_is_set_is_not_our_delay() {
+        let node = node("a", &Runtime::new().unwrap());
+        // Its timer is set to the beginning of time.
+        node.shared().peek(|live| live.engine.reconfigure(node.shared().config.lock().clone())).unwrap();
+        node.shared().poke_driver();
+        while node.shared().poked.load(Acquire) {
+            std::thread::yield_now();
+        }
+        // What stops it is obeyed after the tick.
+        assert_eq!(node.stop(Wait::Forever), Ok(()));
+        assert_eq!(node.stat("late_ticks"), Ok(0));
     }
 
     /// An address that takes datagrams and never answers.
