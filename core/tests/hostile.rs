@@ -9,6 +9,8 @@ use bruit_core::engine::{Inbound, Input};
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::outbox::Via;
 use bruit_core::rng::Rng;
+use bruit_core::time::Instant;
+use bruit_core::wire::envelope::{Envelope, HEADER, Limits};
 use bruit_core::wire::frame::{Entries, Frame, Frames, Record, Runs};
 use samples::{Stock, encoded};
 use stage::{Stage, addr, ms, name, record, run};
@@ -85,15 +87,67 @@ fn bombard(seed: u64, packets: u32) {
     assert!(counters.rumors_waiting <= 3 * MEMBERS_MAX as u64);
 }
 
+/// Each seed by itself, a few of them at once.
+fn on_threads(seeds: u64, each: fn(u64)) {
+    const THREADS: u64 = 4;
+    std::thread::scope(|scope| {
+        for first in 0..THREADS {
+            scope.spawn(move || (first..seeds).step_by(THREADS as usize).for_each(each));
+        }
+    });
+}
+
 #[test]
-fn random_packets_never_panic_an_engine_nor_fill_its_memory() {
-    (0..30).for_each(|seed| bombard(seed, 10_000));
+fn a_million_random_packets_never_panic_an_engine_nor_fill_its_memory() {
+    on_threads(100, |seed| bombard(seed, 10_000));
 }
 
 #[test]
 #[ignore = "minutes: for a soak"]
 fn ten_million_random_packets_never_panic_an_engine() {
-    (0..1_000).for_each(|seed| bombard(seed, 10_000));
+    on_threads(1_000, |seed| bombard(seed, 10_000));
+}
+
+/// Noise, and what a member sealed with some of it changed, before any frame is read.
+fn bombard_envelope(seed: u64, datagrams: u32) {
+    let limits = Limits { max_sessions: 64, derive_rate: 1_000 };
+    let mut rng = Rng::new(seed);
+    let keys: &[[u8; 32]] = if seed.is_multiple_of(2) { &[[7; 32], [8; 32]] } else { &[] };
+    let of = |i: u64| Envelope::new("label", keys, run(i), [i as u8; 32], limits);
+    let (theirs, ours) = (of(1), of(0));
+    let (mut sessions, mut bytes, mut opened) = (ours.sessions(), Vec::new(), 0);
+    for turn in 0..datagrams {
+        bytes.clear();
+        // Some twenty a millisecond: more strangers than `derive_rate` allows.
+        let now = Instant::from_nanos(u64::from(turn) * 50_000);
+        if rng.chance(1, 2) {
+            bytes.extend((0..rng.index(64)).map(|_| rng.next_u64() as u8));
+        } else {
+            bytes.resize(HEADER, 0);
+            Frame::Nack { seq: rng.next_u64() }.write(&mut bytes);
+            theirs.seal(rng.chance(7, 8).then(|| run(0)), &mut bytes);
+        }
+        for _ in 0..rng.index(3).min(bytes.len()) {
+            // In the header more often than not: that is what is looked at first.
+            let most = if rng.chance(3, 4) { HEADER.min(bytes.len()) } else { bytes.len() };
+            let at = rng.index(most);
+            bytes[at] = [rng.next_u64() as u8, 0, 1, 0xff][rng.index(4)];
+        }
+        if rng.chance(1, 8) {
+            bytes.truncate(rng.index(bytes.len() + 1));
+        }
+        if let Ok(read) = ours.open(&mut sessions, now, &mut bytes) {
+            Frames::parse(read.frames).expect("nobody has changed what opens");
+            opened += 1;
+        }
+        assert!(sessions.len() <= 64);
+    }
+    assert!(opened > datagrams / 20, "{opened} opened");
+}
+
+#[test]
+fn a_million_random_datagrams_never_panic_an_envelope() {
+    on_threads(20, |seed| bombard_envelope(seed, 50_000));
 }
 
 /// The engine can be read by its peers: what it sends to a member that pings it, and in its own pings.
