@@ -379,11 +379,16 @@ pub fn host_port(address: &str) -> Result<(&str, u16)> {
 
 /// Keys of metadata have 1 to 255 bytes, no control characters, and no `=`, which parts key and value in a tag.
 pub fn check_meta_key(key: &str) -> Result<()> {
-    if (1..=META_KEY_MAX).contains(&key.len()) && !key.chars().any(|c| c.is_control() || c == '=') {
+    if is_meta_key(key) {
         return Ok(());
     }
     let text = format!("metadata key {key:?}: expected 1 to {META_KEY_MAX} bytes without '=' and control characters");
     Err(Error::new(Code::Invalid, text))
+}
+
+/// 1 to `META_KEY_MAX` bytes without '=' and control characters: what a tag query and a C string can name.
+pub fn is_meta_key(key: &str) -> bool {
+    (1..=META_KEY_MAX).contains(&key.len()) && !key.chars().any(|c| c.is_control() || c == '=')
 }
 
 fn is_loopback(bind: &str) -> bool {

@@ -115,7 +115,7 @@ group "Who and where" {
     insecure_plaintext: bool as Bool = false, from "departure from memberlist and Serf, which are plaintext unless told otherwise";
     /// A number of the application's own, shown to all members: what it speaks, not what bruit speaks.
     app_version: u32 as Number = 0, in 0 to 4294967295, from "memberlist's DelegateProtocolVersion, which is 0 too";
-    /// Members that announce a lower `app_version` are refused.
+    /// A node that joins through this one with a lower `app_version` is refused. Members should agree on it: who was let in by another is listed.
     app_version_min: u32 as Number = 0, in 0 to 4294967295, from "memberlist's DelegateProtocolMin, which is 0 too";
 }
 

@@ -77,10 +77,10 @@ impl Engine {
     }
 
     /// Takes new values of the live options.
-    pub fn reconfigure(&mut self, config: Arc<Config>) {
+    pub fn reconfigure(&mut self, now: Instant, config: Arc<Config>) {
         self.config = config;
-        // It may be over sooner now.
-        self.forget = Some(Instant::ZERO);
+        // Their time may be over sooner now.
+        self.forget = Some(now);
     }
 
     /// Our record goes to everybody, though our incarnation is the same.

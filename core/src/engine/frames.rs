@@ -117,9 +117,10 @@ impl Engine {
                 }
             }
             Frame::Welcome { known_epoch, live, fingerprint } => {
-                // Nearly everything differs: pull it. Else the differences are found by digest.
+                // The first table, or nearly everything differs: pull it. Else the differences are found by digest.
                 let mine = self.members.live_len() as u64;
-                let pull = fingerprint != self.members.fingerprint() && mine * 4 <= live;
+                let most = !self.contacts.has_table() || mine * 4 <= live;
+                let pull = fingerprint != self.members.fingerprint() && most;
                 if self.contacts.on_welcome(cx!(self, now, out), by.run, pull) {
                     self.surpass(now, known_epoch);
                     self.touch(now);

@@ -93,6 +93,12 @@ impl AntiEntropy {
         }
         self.seen = members.fingerprint();
         self.changed = cx.now.mono;
+        if members.live_len() < 2 {
+            // Nobody to compare with: what was due is not overdue when somebody comes.
+            (self.restless, self.compare) = (None, None);
+            return;
+        }
+        self.periodic = self.periodic.max(cx.now.mono);
         let since = *self.restless.get_or_insert(cx.now.mono);
         let quiet = cx.now.mono + cx.config.gossip_interval;
         let spaced = self.compared.map_or(quiet, |at| at + cx.config.gossip_interval * 2);

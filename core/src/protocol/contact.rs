@@ -133,6 +133,11 @@ impl Contacts {
         }
     }
 
+    /// Somebody's whole table has come.
+    pub fn has_table(&self) -> bool {
+        self.applied
+    }
+
     /// The first picture is as complete as it can be made: a seed's table is applied, or every seed failed once.
     pub fn is_first_round_over(&self) -> bool {
         self.applied || (self.seeds.iter().all(|s| s.failed) && self.calls.is_empty())

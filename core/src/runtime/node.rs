@@ -190,7 +190,7 @@ impl Node {
         shared.check()?;
         let mut config = shared.config.lock();
         let new = Arc::new(config.set_live(key, value)?);
-        match shared.peek(|live| live.engine.reconfigure(new.clone())) {
+        match shared.peek(|live| live.engine.reconfigure(clock::mono(), new.clone())) {
             // Not started yet: then with the new value.
             None if shared.state() != NodeState::New => return Err(shared.why_not()),
             _ => {}

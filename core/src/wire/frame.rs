@@ -37,7 +37,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use super::cursor::{Malformed, Read, Reader, Writer};
-use crate::config::META_KEY_MAX;
+use crate::config::is_meta_key;
 use crate::id::{Epoch, Incarnation, NodeName, RunId, Version};
 
 /// A HELLO is padded to this, so that no answer to it is larger: neither COOKIE nor REFUSED.
@@ -399,7 +399,7 @@ pub trait Entry<'a>: Sized {
 impl<'a> Entry<'a> for StateEntry<'a> {
     fn read(r: &mut Reader<'a>) -> Read<StateEntry<'a>> {
         let (key, version) = (r.text()?, Version(r.counter()?));
-        if key.is_empty() || key.len() > META_KEY_MAX {
+        if !is_meta_key(key) {
             return Err(Malformed);
         }
         let value = if r.value::<bool>()? { Some(r.bytes()?) } else { None };
