@@ -382,20 +382,6 @@ fn a_node_that_hears_nobody_doubts_itself_before_the_others_and_recovers() {
 // ---- who may say what
 
 #[test]
-fn a_packet_for_another_run_is_ignored() {
-    let (mut world, nodes) = formed(6, 4, &Config::new());
-    world.run_for(ms(123));
-    world.restart(nodes[1], None);
-    let before = world.engine(nodes[1]).counters().clone();
-    // What the others send to the old run until they know of the new one.
-    world.transcript = Some(Vec::new());
-    world.run_for(ms(1));
-    assert_eq!(world.engine(nodes[1]).counters().acks_late, before.acks_late);
-    world.run_until(secs(5), |w| w.all_list(&nodes, 4)).expect("the new run is known");
-    assert_eq!(world.engine(nodes[1]).counters().refutations, 0, "no accusation of the old run met the new one");
-}
-
-#[test]
 fn a_recorded_packet_does_no_harm_a_second_time() {
     let (mut world, nodes) = formed(7, 6, &Config::new());
     world.kill(nodes[5]);

@@ -341,16 +341,150 @@ fn the_dead_are_forgotten_and_remembered_by_address_only() {
     assert_eq!(world.count(nodes[0], EventKind::Forgotten, nodes[4]), 1);
 }
 
+/// No seeds, and nobody is listed any more: only addresses that were remembered can bring the halves together.
 #[test]
-fn a_clock_that_went_back_does_not_keep_a_restarted_node_out() {
-    let (mut world, nodes) = formed(17, 5);
+fn halves_that_forgot_each_other_find_together_by_remembered_addresses() {
+    for seed in 0..5 {
+        let mut config = Config::new();
+        config.forget_dead = secs(20);
+        let mut world = World::new(seed);
+        let nodes: Vec<usize> = (0..6).map(|i| world.add(&format!("n{i}"), config.clone())).collect();
+        let first = world.address(nodes[0]);
+        for &i in &nodes[1..] {
+            world.call(i, |e, now, out| e.join(now, &[vec![first]], out)).unwrap();
+        }
+        world.run_until(secs(10), |w| w.all_list(&nodes, 6)).expect("they find each other");
+        world.part(&nodes[..3], &nodes[3..]);
+        world.run_for(secs(120));
+        assert!(nodes.iter().all(|&i| world.view(i).members.len() == 3), "the others are forgotten");
+        world.heal();
+        world.run_until(secs(300), |w| w.all_list(&nodes, 6)).expect("they find together");
+    }
+}
+
+#[test]
+fn no_more_addresses_are_remembered_than_configured() {
+    let mut config = Config::new();
+    (config.forget_dead, config.max_remembered) = (secs(5), 1);
+    let mut world = World::new(21);
+    let nodes: Vec<usize> = (0..4).map(|i| world.add(&format!("n{i}"), config.clone())).collect();
+    let first = world.address(nodes[0]);
+    for &i in &nodes[1..] {
+        world.call(i, |e, now, out| e.join(now, &[vec![first]], out)).unwrap();
+    }
+    world.run_until(secs(10), |w| w.all_list(&nodes, 4)).expect("they find each other");
+    // Dead one after the other, and forgotten: of three addresses the last stays.
+    for &i in &nodes[1..] {
+        world.kill(i);
+        world.run_until(secs(30), |w| w.state(nodes[0], i).is_none()).expect("it is forgotten");
+    }
+    world.transcript = Some(Vec::new());
+    world.run_for(secs(300));
+    let called = |i: usize| {
+        let to = format!(" → {}", world.address(i).port());
+        world.transcript.as_ref().unwrap().iter().filter(|line| line.contains(&to) && line.contains("HELLO")).count()
+    };
+    assert_eq!((called(nodes[1]), called(nodes[2])), (0, 0));
+    assert!(called(nodes[3]) > 0);
+}
+
+// ---- seeds
+
+#[test]
+fn a_name_is_all_its_addresses_and_is_looked_up_each_time() {
+    let mut world = World::new(30);
+    let mut config = Config::new();
+    config.seeds = vec!["peers.example:1".into()];
+    let nobody = "10.9.9.9:1".parse().unwrap();
+    world.names.insert("peers.example:1".into(), vec![nobody]);
+    let lone = world.add("lone", config.clone());
+    world.run_for(secs(5));
+    assert_eq!(world.live(lone), 1, "it starts alone");
+
+    // The name leads somewhere else now, and one of two addresses answers.
+    let host = world.add("host", Config::new());
+    let at = world.address(host);
+    world.names.insert("peers.example:1".into(), vec![nobody, at]);
+    world.run_until(secs(60), |w| w.all_list(&[lone, host], 2)).expect("it keeps trying");
+}
+
+#[test]
+fn a_dead_seed_delays_no_other_and_a_join_counts_names() {
+    let mut world = World::new(31);
+    let (host, other) = (world.add("host", Config::new()), world.add("other", Config::new()));
+    let (a, b) = (world.address(host), world.address(other));
+    let dead = "10.9.9.9:1".parse().unwrap();
+    let guest = world.add("guest", Config::new());
+    let began = world.now().mono;
+    world.call(guest, |e, now, out| e.join(now, &[vec![dead], vec![dead, a], vec![b]], out)).unwrap();
+    world.run_until(secs(1), |w| w.live(guest) == 3).expect("the living answer at once");
+    world.run_until(secs(30), |w| !w.completions(guest).is_empty()).expect("the join ends");
+    let took = world.now().mono.since(began);
+    assert!(took <= Config::new().join_timeout + secs(1), "{took:?}");
+    assert!(matches!(world.completions(guest), [Completion::Joined { answered: 2, .. }]), "of three names two");
+}
+
+// ---- the end of a node's days, and the first
+
+#[test]
+fn leaving_ends_in_time_when_nobody_answers_and_says_so() {
+    let (mut world, nodes) = formed(32, 4);
+    nodes[..3].iter().for_each(|&i| world.pause(i));
+    world.call(nodes[3], |e, now, out| e.leave(now, secs(2), out)).unwrap();
+    world.run_until(secs(2) + Duration::from_millis(50), |w| !w.completions(nodes[3]).is_empty()).expect("in time");
+    assert_eq!(world.completions(nodes[3]).last(), Some(&Completion::LeaveDone { told: false }));
+    let (_, done) = world.events(nodes[3]).iter().find(|(_, e)| e.kind == EventKind::LeaveDone).expect("an event too");
+    assert_ne!(done.status, 0);
+}
+
+/// `SETTLED`: somebody's table is applied, then three gossip intervals without a new member; once.
+#[test]
+fn settled_comes_once_after_the_table_and_three_quiet_intervals() {
+    for (seed, loss) in (0..20).flat_map(|seed| [(seed, 0), (seed, 200)]) {
+        let (mut world, nodes) = formed(seed, 12);
+        world.run_for(secs(3));
+        world.faults.loss = loss;
+        let mut config = Config::new();
+        config.seeds = vec![world.address(nodes[0]).to_string()];
+        let late = world.add("late", config.clone());
+        let settled = |w: &World| -> Vec<_> {
+            w.events(late).iter().filter(|(_, e)| e.kind == EventKind::Settled).map(|(at, _)| *at).collect()
+        };
+        world.run_until(secs(60), |w| !settled(w).is_empty()).expect("it settles");
+        assert_eq!(world.live(late), 13, "seed {seed}, loss {loss}: nobody is missing");
+        let join = |e: &&(_, bruit_core::view::Event)| e.1.kind == EventKind::Join;
+        let last = world.events(late).iter().filter(join).map(|(at, _)| *at).max().unwrap();
+        assert!(settled(&world)[0].since(last) >= config.gossip_interval * 3, "seed {seed}, loss {loss}");
+        world.add("later", config.clone());
+        world.run_for(secs(20));
+        assert_eq!(settled(&world).len(), 1);
+    }
+}
+
+/// A first cluster of two is a table too.
+#[test]
+fn settled_in_a_cluster_of_two_means_both_are_listed() {
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        world.faults.loss = 300;
+        let nodes = world.cluster(2, &Config::new());
+        let is_settled = |w: &World| w.events(nodes[1]).iter().any(|(_, e)| e.kind == EventKind::Settled);
+        world.run_until(secs(120), |w| is_settled(w)).expect("it settles");
+        let refused = world.events(nodes[1]).iter().any(|(_, e)| e.kind == EventKind::Warning);
+        assert!(world.live(nodes[1]) == 2 || refused, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_shorter_term_for_the_dead_counts_for_those_that_are_dead() {
+    let (mut world, nodes) = formed(33, 4);
+    world.kill(nodes[3]);
+    world.run_until(secs(20), |w| w.state(nodes[0], nodes[3]) == Some(MemberState::Dead)).expect("it is noticed");
+    let mut config = Config::new();
+    config.forget_dead = secs(1);
+    world.call(nodes[0], |e, now, _| e.reconfigure(now.mono, std::sync::Arc::new(config)));
     world.run_for(secs(2));
-    world.kill(nodes[2]);
-    // A run with an epoch far ahead was here before.
-    let epoch = world.view(nodes[0]).find("n2").unwrap().epoch;
-    world.restart(nodes[2], None);
-    world.run_until(secs(5), |w| w.all_list(&nodes, 5)).expect("back");
-    assert!(world.view(nodes[0]).find("n2").unwrap().epoch > epoch);
+    assert_eq!((world.state(nodes[0], nodes[3]), world.state(nodes[1], nodes[3])), (None, Some(MemberState::Dead)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod stage;
 use bruit_core::config::Config;
 use bruit_core::engine::{Inbound, Input};
 use bruit_core::id::{Epoch, Incarnation};
-use bruit_core::outbox::Via;
+use bruit_core::outbox::{Completion, Via};
 use bruit_core::view::EventKind;
 use bruit_core::wire::frame::{COOKIE_LEN, Entries, Frame, Record, Runs, StateEntry};
 use stage::{Stage, addr, ms, name, record, run};
@@ -62,6 +62,28 @@ fn a_hello_that_is_too_short_is_not_answered_by_more() {
     assert!(answer(&mut stage, true, &short) <= short.len());
     let many = short.repeat(100);
     assert!(answer(&mut stage, true, &many) <= many.len());
+}
+
+/// Both sides: who is called says why not, and the caller gives up on it and says so.
+#[test]
+fn another_protocol_is_refused_with_the_reason_and_listed_nowhere() {
+    let mut stage = Stage::among(3, Config::new());
+    stage.sent.clear();
+    let foreign = Frame::Hello { protocol: (7, 9), app: (0, 0), name: "x", epoch: Epoch(1) };
+    stage.hear_bytes(STRANGER, true, Via::Datagram, &encoded(&[foreign]));
+    let reason =
+        |f: &Frame<'_>| matches!(f, Frame::Refused { reason: 1, text } if text.contains("7-9") && text.contains("1-1"));
+    assert_eq!(stage.said(|to, f| to.addr == addr(STRANGER) && reason(f)), 1);
+    assert_eq!(stage.engine.counters().joins_refused, 1);
+    assert_eq!(stage.told(EventKind::Join, STRANGER), 0);
+
+    let mut joiner = Stage::new(Config::new());
+    joiner.call(|engine, now, out| engine.join(now, &[vec![addr(1)]], out)).unwrap();
+    joiner.hear(1, &[Frame::Refused { reason: 1, text: "protocol 1-1, here 7-9" }]);
+    joiner.silence(ms(30_000));
+    let refused = |c: &Completion| matches!(c, Completion::Joined { answered: 0, refused: Some(text), .. } if text.contains("7-9"));
+    assert!(joiner.completions.iter().any(refused), "{:?}", joiner.completions);
+    assert!(joiner.state(1).is_none());
 }
 
 #[test]

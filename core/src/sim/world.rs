@@ -3,7 +3,7 @@
 //! What travels is bytes: each engine's frames are encoded and decoded as on a real wire. The envelope is left
 //! out; what it would refuse (a packet for another run) is refused here.
 
-use alloc::collections::BinaryHeap;
+use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -52,6 +52,8 @@ pub struct World {
     pub faults: Faults,
     /// The wall clock of nodes that start from now on is behind by that.
     pub clock_back: Duration,
+    /// What host names resolve to; a seed that is none of them is an address.
+    pub names: BTreeMap<String, Vec<SocketAddr>>,
     now: Instant,
     rng: Rng,
     seed: u64,
@@ -99,6 +101,7 @@ impl World {
         World {
             faults: Faults::default(),
             clock_back: Duration::ZERO,
+            names: BTreeMap::new(),
             now: Instant::from_nanos(1_000_000_000),
             rng: Rng::new(seed),
             seed,
@@ -362,7 +365,8 @@ impl World {
         call(&mut self.nodes[i].engine, now, &mut out);
         let resolve = core::mem::take(&mut out.resolve);
         for seed in resolve {
-            let addrs: Vec<SocketAddr> = self.nodes[i].config.seeds[seed].parse().into_iter().collect();
+            let name = &self.nodes[i].config.seeds[seed];
+            let addrs = self.names.get(name).cloned().unwrap_or_else(|| name.parse().into_iter().collect());
             self.nodes[i].engine.handle(now, Input::Resolved { seed, addrs: &addrs }, &mut out);
         }
         for event in out.events.drain(..) {
