@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use std::thread::JoinHandle;
 use super::lock::{Condvar, Mutex};
 use socket2::Socket;
 
+use super::callbacks::panic_text;
 use super::dispatcher::Dispatcher;
 use super::fork::Listed;
 use super::log::level;
@@ -78,6 +80,8 @@ pub(crate) enum Command {
         what: Resolved,
     },
     Exit,
+    #[cfg(test)]
+    Panic,
 }
 
 /// What the resolver found.
@@ -134,26 +138,27 @@ impl Threads {
         }
         living.dispatching = true;
         drop(living);
-        self.spawn("bruit-cb", |threads| threads.dispatcher.run())
+        let spawned = self.spawn("bruit-cb", |threads| threads.dispatcher.run());
+        // The next one tries again.
+        spawned.inspect_err(|_| self.living.lock().dispatching = false)
     }
 
     fn spawn(self: &Arc<Threads>, name: &str, f: fn(Arc<Threads>)) -> io::Result<()> {
         let (threads, mut living) = (self.clone(), self.living.lock());
         let handle = threads::spawn(name, move || {
-            f(threads.clone());
-            threads.living.lock().count -= 1;
-            threads.ended.notify_all();
+            let ending = Ending(threads);
+            f(ending.0.clone());
         })?;
         living.count += 1;
         living.handles.push(handle);
         Ok(())
     }
 
-    pub(crate) fn command(&self, command: Command) {
-        if let Some(commands) = self.commands.lock().as_mut() {
-            commands.push(command);
-        }
+    /// False: the driver has ended, and does nothing any more.
+    pub(crate) fn command(&self, command: Command) -> bool {
+        let heard = self.commands.lock().as_mut().map(|commands| commands.push(command)).is_some();
         self.poller.notify();
+        heard
     }
 
     /// Hands a node's sockets to the driver.
@@ -166,9 +171,13 @@ impl Threads {
             })
         };
         // Before the poller knows the sockets, so that no event comes for a slot that the driver does not know.
-        self.command(Command::Add { slot, node: node.clone(), wire: wire.clone() });
-        let watched = self.watch(slot, &wire);
-        watched.inspect_err(|_| self.command(Command::Remove { slot, node: None })).map(|()| slot)
+        if !self.command(Command::Add { slot, node: node.clone(), wire: wire.clone() }) {
+            return Err(io::Error::other("the runtime's thread has failed; make a new runtime"));
+        }
+        self.watch(slot, &wire).inspect_err(|_| {
+            self.command(Command::Remove { slot, node: None });
+        })?;
+        Ok(slot)
     }
 
     fn watch(&self, slot: usize, wire: &Wire) -> io::Result<()> {
@@ -208,6 +217,16 @@ impl Threads {
             let _ = handle.join();
         }
         true
+    }
+}
+
+/// Counts a thread out, however it ends.
+struct Ending(Arc<Threads>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.living.lock().count -= 1;
+        self.0.ended.notify_all();
     }
 }
 
@@ -311,7 +330,20 @@ struct Driver {
     receiver: Receiver,
     outbox: Outbox,
     scratch: Vec<u8>,
+    /// Those of this turn that are not obeyed yet.
+    commands: std::vec::IntoIter<Command>,
     exit: bool,
+}
+
+/// Tells a node that its sockets are closed, also where closing them panics.
+struct Done(Option<Arc<Shared>>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(node) = self.0.take() {
+            node.driver_is_done();
+        }
+    }
 }
 
 impl Driver {
@@ -324,11 +356,49 @@ impl Driver {
             receiver: Receiver::new(),
             outbox: Outbox::new(1400),
             scratch: Vec::new(),
+            commands: Vec::new().into_iter(),
             exit: false,
         }
     }
 
     fn run(mut self) {
+        match catch_unwind(AssertUnwindSafe(|| self.work())) {
+            Ok(()) => {
+                // What comes too late is dropped, and with it the nodes that it names.
+                self.threads.commands.lock().take();
+                for slot in 0..self.nodes.len() {
+                    self.remove(slot);
+                }
+            }
+            Err(panic) => self.fail(&panic_text(&*panic)),
+        }
+    }
+
+    /// A panic outside the engines' locks. The links may be in any state, so all nodes have failed.
+    fn fail(mut self, text: &str) {
+        let threads = self.threads.clone();
+        let nodes: Vec<Arc<Shared>> = self.nodes.iter().flatten().map(|io| io.node.clone()).collect();
+        let unheard = std::mem::take(&mut self.commands);
+        for node in &nodes {
+            node.driver_failed(text);
+        }
+        // Their sockets are closed before anybody is told so.
+        drop(self);
+        let late = threads.commands.lock().take();
+        for command in unheard.chain(late.into_iter().flatten()) {
+            match command {
+                Command::Add { node, .. } => {
+                    node.driver_failed(text);
+                    node.driver_is_done();
+                }
+                Command::Remove { node, .. } => drop(Done(node)),
+                _ => {}
+            }
+        }
+        nodes.into_iter().for_each(|node| node.driver_is_done());
+    }
+
+    fn work(&mut self) {
         let mut events = Events::new();
         while !self.exit {
             let timeout = self.timers.first().map(|&(at, _)| at.since(clock::mono()));
@@ -339,11 +409,6 @@ impl Driver {
             }
             self.fire();
             self.links.end_turn();
-        }
-        // What comes too late is dropped, and with it the nodes that it names.
-        self.threads.commands.lock().take();
-        for slot in 0..self.nodes.len() {
-            self.remove(slot);
         }
     }
 
@@ -365,15 +430,14 @@ impl Driver {
 
     fn obey(&mut self) {
         let commands = self.threads.commands.lock().as_mut().map(std::mem::take);
-        for command in commands.into_iter().flatten() {
+        self.commands = commands.unwrap_or_default().into_iter();
+        while let Some(command) = self.commands.next() {
             match command {
                 Command::Add { slot, node, wire } => self.add(slot, node, wire),
                 Command::Remove { slot, node } => {
+                    let _done = Done(node);
                     self.remove(slot);
                     self.threads.slots.lock().free.push(slot);
-                    if let Some(node) = node {
-                        node.driver_is_done();
-                    }
                 }
                 Command::Poke { slot, node } => {
                     node.poked.store(false, std::sync::atomic::Ordering::SeqCst);
@@ -389,6 +453,9 @@ impl Driver {
                     }
                 }
                 Command::Exit => self.exit = true,
+                // Without the hook, that is, without words on stderr.
+                #[cfg(test)]
+                Command::Panic => std::panic::resume_unwind(Box::new("on purpose")),
             }
         }
     }

@@ -674,7 +674,9 @@ impl Shared {
         let slot = threads.add(self, wire).map_err(|e| Error::io("cannot watch the sockets", &e))?;
         self.slot.store(slot, Release);
         let _ = self.started.set(Started { name, address });
-        self.state.store(NodeState::Running as i32, Release);
+        // Or the driver has failed meanwhile.
+        let (new, running) = (NodeState::New as i32, NodeState::Running as i32);
+        let _ = self.state.compare_exchange(new, running, AcqRel, Acquire);
         Ok(Begun { address, is_open_to_all })
     }
 
@@ -729,7 +731,8 @@ impl Shared {
     fn remove_from_driver(self: &Arc<Self>, control: &mut Control) {
         if let Some(threads) = control.threads.as_ref().filter(|_| !control.removed) {
             control.removed = true;
-            threads.command(Command::Remove { slot: self.slot.load(Acquire), node: Some(self.clone()) });
+            let command = Command::Remove { slot: self.slot.load(Acquire), node: Some(self.clone()) };
+            control.driver_done |= !threads.command(command);
         }
     }
 
@@ -776,12 +779,27 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// The driver has ended by a panic.
+    pub(crate) fn driver_failed(self: &Arc<Self>, text: &str) {
+        let mut guard = self.live.lock();
+        let live = guard.take();
+        if live.is_some() {
+            self.set_state(NodeState::Failed);
+            drop(guard);
+            self.fail(live, text);
+        }
+    }
+
     /// A panic under the engine's lock: this node has failed, others go on.
     fn fail(self: &Arc<Self>, live: Option<Live>, text: &str) {
         self.bury(live);
         let text = format!("a bug in bruit: {text}");
         self.tell(&Event::new(EventKind::Fatal, self.version.load(Acquire)).text(text.as_str()));
         self.log(level::CRITICAL, "bruit::node", || text);
+        // What is queued can still be read, and nothing follows.
+        self.inbox.close();
+        self.close_queues();
+        self.ending.0.lock().take();
         self.remove_from_driver(&mut self.control.lock());
     }
 
@@ -1009,12 +1027,12 @@ impl Shared {
         if let Some(slot) = self.slot()
             && !self.poked.swap(true, SeqCst)
         {
-            self.with_threads(|threads| threads.command(Command::Poke { slot, node: self.clone() }));
+            self.with_threads(|threads| _ = threads.command(Command::Poke { slot, node: self.clone() }));
         }
     }
 
     fn tell_driver(self: &Arc<Self>, what: Resolved) {
-        self.with_threads(|threads| threads.command(Command::Resolved { node: self.clone(), what }));
+        self.with_threads(|threads| _ = threads.command(Command::Resolved { node: self.clone(), what }));
     }
 
     fn with_threads(&self, f: impl FnOnce(&Arc<Threads>)) {
@@ -1427,6 +1445,56 @@ mod tests {
 
         let third = node("third", &runtime);
         assert_eq!(third.join(&[&good.address().unwrap().to_string()], Wait::Forever), Ok(1));
+    }
+
+    #[test]
+    fn what_was_queued_before_a_node_failed_is_read_and_then_nobody_waits() {
+        let node = node("a", &Runtime::new().unwrap());
+        let queue = node.queue(u32::MAX, 10).unwrap();
+        let _ = node.shared().call(|_, _, _| std::panic::resume_unwind(Box::new("on purpose")));
+        assert_eq!(node.wait(Wait::Forever), Ok(true));
+        let last = std::iter::from_fn(|| node.next_event().unwrap()).last().unwrap();
+        assert_eq!(last.kind, EventKind::Fatal);
+        assert_eq!(node.wait(Wait::Forever).unwrap_err().code, Code::Failed);
+        assert!(queue.wait(Wait::Forever) && queue.is_closed());
+        assert_eq!(std::iter::from_fn(|| queue.try_next()).last().unwrap().kind, EventKind::Fatal);
+        assert!(queue.wait(Wait::Forever), "the end");
+        assert_eq!(node.queue(1, 1).unwrap_err().code, Code::Failed);
+    }
+
+    #[test]
+    fn a_driver_that_panics_fails_all_its_nodes_and_leaves_nobody_waiting() {
+        let runtime = Runtime::new().unwrap();
+        let nodes = ["a", "b"].map(|name| node(name, &runtime));
+        let addresses = nodes.each_ref().map(|node| node.address().unwrap());
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| nodes[0].join(&[&dead_end().to_string()], Wait::Forever));
+            while nodes[0].shared().peek(|live| live.joins.is_empty()).unwrap() {
+                std::thread::yield_now();
+            }
+            nodes[0].shared().with_threads(|threads| _ = threads.command(Command::Panic));
+            waiting.join().unwrap()
+        });
+        assert_eq!(waiting.unwrap_err().code, Code::Failed);
+        for node in &nodes {
+            while node.wait(Wait::Forever).is_ok_and(|items| items) {
+                if let Some(event) = node.next_event().unwrap().filter(|e| e.kind == EventKind::Fatal) {
+                    assert!(event.text.unwrap().contains("on purpose"));
+                }
+            }
+            assert_eq!(node.state(), NodeState::Failed);
+            assert_eq!(node.set_meta(&[]).unwrap_err().code, Code::Failed);
+        }
+        for (node, address) in nodes.iter().zip(addresses) {
+            assert_eq!(node.stop(Wait::Forever), Ok(()));
+            assert_eq!(node.state(), NodeState::Stopped);
+            std::net::UdpSocket::bind(address).expect("its port is free");
+        }
+        let mut config = Config::new();
+        config.set("bind", "127.0.0.1:0").unwrap();
+        let late = Node::new(&config, Some(runtime.clone())).unwrap();
+        assert_eq!(late.start().unwrap_err().code, Code::Io);
+        assert_eq!(late.state(), NodeState::New);
     }
 
     #[test]
