@@ -61,7 +61,8 @@ pub struct View {
     /// Counts every change that an event reports: an event with `event.view <= view.version` is already in here.
     pub version: u64,
     pub taken: Instant,
-    pub members: Vec<Arc<Member>>,
+    /// In the order of their names.
+    pub members: Arc<[Arc<Member>]>,
     /// Round-trip times, in the order of `members`; zero where unknown.
     pub rtt: Vec<Duration>,
     /// Index of this node in `members`.

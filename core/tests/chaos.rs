@@ -128,7 +128,7 @@ fn same_pictures(world: &mut World, nodes: &[usize]) -> bool {
     let first = world.view(nodes[0]);
     nodes.iter().all(|&i| {
         let view = world.view(i);
-        view.members.iter().zip(&first.members).all(|(a, b)| {
+        view.members.iter().zip(first.members.iter()).all(|(a, b)| {
             (a.run, a.epoch, a.incarnation, a.address) == (b.run, b.epoch, b.incarnation, b.address) && a.meta == b.meta
         })
     })

@@ -503,3 +503,20 @@ fn a_seed_is_a_run() {
     assert_eq!(run(42), run(42));
     assert_ne!(run(42), run(43));
 }
+
+/// Taking a view of a quiet cluster copies no list of members, however often it is done.
+#[test]
+fn views_share_their_members_until_something_changes() {
+    let (mut world, nodes) = formed(40, 5);
+    world.run_for(secs(10));
+    let first = world.view(nodes[0]);
+    world.run_for(secs(10));
+    let second = world.view(nodes[0]);
+    assert!(std::sync::Arc::ptr_eq(&first.members, &second.members));
+    assert!(second.taken > first.taken && second.rtt.iter().filter(|rtt| !rtt.is_zero()).count() == 4);
+    world.call(nodes[1], |e, now, out| e.set_meta(now, &[("k", Some(b"v"))], out)).unwrap();
+    world.run_for(secs(2));
+    let third = world.view(nodes[0]);
+    let changed = first.members.iter().zip(third.members.iter()).filter(|(a, b)| !std::sync::Arc::ptr_eq(a, b)).count();
+    assert_eq!(changed, 1, "the others are the same pictures");
+}

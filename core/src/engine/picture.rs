@@ -30,12 +30,24 @@ impl Engine {
         self.version
     }
 
-    /// All members now. Cached until something changes; round trips in it may be a second old.
+    /// All members now. The same until something changes, but for round trips, which may be a second old.
     pub fn view(&mut self, now: Now) -> Arc<View> {
-        let fresh = |v: &&Arc<View>| v.version == self.version && now.mono.since(v.taken) < Duration::from_secs(1);
-        if let Some(view) = self.view.as_ref().filter(fresh) {
-            return view.clone();
-        }
+        let view = match self.view.take().filter(|v| v.version == self.version) {
+            Some(view) if now.mono.since(view.taken) < Duration::from_secs(1) => view,
+            Some(view) => self.with_round_trips(now, &view),
+            None => self.survey(now),
+        };
+        self.view = Some(view.clone());
+        view
+    }
+
+    fn with_round_trips(&self, now: Now, view: &View) -> Arc<View> {
+        let entry = |run| self.members.find(run).and_then(|peer| self.members.get(peer));
+        let rtt = view.members.iter().map(|m| entry(m.run).map_or(Duration::ZERO, |e| e.rtt.mean())).collect();
+        Arc::new(View { version: view.version, taken: now.mono, members: view.members.clone(), rtt, local: view.local })
+    }
+
+    fn survey(&mut self, now: Now) -> Arc<View> {
         let peers: Vec<Peer> = self.members.iter().map(|(peer, _)| peer).collect();
         let mut rows: Vec<(Arc<Member>, Duration)> = peers
             .into_iter()
@@ -43,10 +55,8 @@ impl Engine {
             .collect();
         rows.sort_unstable_by(|a, b| a.0.name.cmp(&b.0.name));
         let local = rows.iter().position(|(m, _)| m.is_local).expect("we are always in our own table");
-        let (members, rtt) = rows.into_iter().unzip();
-        let view = Arc::new(View { version: self.version, taken: now.mono, members, rtt, local });
-        self.view = Some(view.clone());
-        view
+        let (members, rtt): (Vec<_>, _) = rows.into_iter().unzip();
+        Arc::new(View { version: self.version, taken: now.mono, members: members.into(), rtt, local })
     }
 
     /// One member as the application sees it. Kept with the entry until that changes.

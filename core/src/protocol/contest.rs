@@ -1,5 +1,5 @@
 //! Two runs of one name. A joiner whose name is alive at another address is not let in before the holder
-//! had one probe timeout to answer: an answer refuses the joiner, silence replaces the holder. The same question
+//! had as long as a probe takes to answer: an answer refuses the joiner, silence replaces the holder. The same question
 //! is asked when we hear of a run of *our* name with a higher epoch: an answer means that we lost the name.
 
 use alloc::vec::Vec;
