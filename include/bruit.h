@@ -755,7 +755,9 @@ int bruit_config_set_meta(bruit_config *config, const char *key, const void *val
 
 /**
  * Uses sockets that are bound already, instead of binding the option "bind": for socket activation, dropped
- * privileges, hot restarts. The descriptors are duplicated; yours stay yours, to be closed when you like.
+ * privileges, hot restarts. The descriptors are duplicated; yours stay yours, to be closed when you like. The
+ * duplicates keep the port bound until the configuration, its copies, and nodes of it that were not started are
+ * freed.
  *
  * \param udp_fd a bound UDP socket, or -1 for none.
  * \param tcp_fd a listening TCP socket on the same port, or -1 for none.
