@@ -60,9 +60,15 @@ void test_forked_child(void) {
     int hold[2];
     char address[64];
     bruit_members *members = NULL;
-    bruit_config *config = test_config("made before", "thread");
-    bruit_node *made = test_node("made", "manual");
-    bruit_node *node = test_started("parent", "manual"), *threaded = test_started("threaded", "thread");
+    bruit_config *config = test_config("made before", "thread"), *shares = test_config("shares", "thread");
+    bruit_node *made = test_node("made", "manual"), *made_to_share = NULL;
+    bruit_node *node = test_started("parent", "manual"), *threaded = NULL;
+    bruit_runtime *runtime = NULL;
+    OK(bruit_runtime_new(&runtime));
+    OK(bruit_config_set_runtime(shares, runtime));
+    OK(bruit_node_new(shares, &made_to_share));
+    OK(bruit_node_new(shares, &threaded));
+    OK(bruit_node_start(threaded));
     test_join(node, threaded);
     OK(bruit_node_members(node, &members));
     OK(bruit_node_address(node, address, sizeof address, NULL));
@@ -72,7 +78,7 @@ void test_forked_child(void) {
     CHECK(child >= 0);
     if (child == 0) {
         char end;
-        alarm(60);
+        alarm(300);
         close(hold[1]);
         forked(node);
         forked(threaded);
@@ -86,6 +92,9 @@ void test_forked_child(void) {
         test_join(own, made);
         OK(bruit_node_free(own));
         OK(bruit_node_free(made));
+        /* A runtime that runs in the parent does not run here. */
+        EQ(bruit_node_start(made_to_share), BRUIT_E_FORKED);
+        EQ(bruit_node_new(shares, &own), BRUIT_E_FORKED);
         CHECK(read(hold[0], &end, 1) == 0); /* lives until the parent has looked */
         _exit(0);
     }
@@ -104,7 +113,10 @@ void test_forked_child(void) {
     OK(bruit_node_free(node));
     OK(bruit_node_free(threaded));
     OK(bruit_node_free(made));
+    OK(bruit_node_free(made_to_share));
+    OK(bruit_runtime_free(runtime));
     OK(bruit_config_free(config));
+    OK(bruit_config_free(shares));
     bruit_members_free(members);
 }
 
@@ -121,7 +133,7 @@ void test_daemons(void) {
         OK(bruit_node_new(config, &node));
         OK(bruit_node_on_event(node, BRUIT_EVENT_ALL, recorder_on_event, r, recorder_freed, NULL));
         CHECK(daemon(0, 1) == 0);
-        alarm(60);
+        alarm(300);
         OK(bruit_node_start(node));
         OK(bruit_config_set(config, "name", "peer"));
         OK(bruit_node_new(config, &peer));
@@ -221,5 +233,5 @@ void test_manners(void) {
     OK(bruit_node_free(peer));
     OK(bruit_node_free(node));
     recorder_free(r);
-    EQ(test_threads(), 1);
+    EVENTUALLY(test_threads() == 1); /* one that was joined may be listed for a moment yet */
 }

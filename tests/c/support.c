@@ -1,6 +1,7 @@
 #include "test.h"
 
 #include <dirent.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -62,6 +63,21 @@ static int entries(const char *path) {
 
 int test_threads(void) {
     return entries("/proc/self/task");
+}
+
+int test_thread(void) {
+    return (int)syscall(SYS_gettid);
+}
+
+int test_asleep(int thread) {
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return 1;
+    const char *state = fgets(line, sizeof line, file) != NULL ? strrchr(line, ')') : NULL;
+    fclose(file);
+    return state == NULL || state[2] == 'S';
 }
 
 int test_fds(void) {
@@ -172,9 +188,16 @@ size_t recorder_drive(recorder *r, bruit_node *node, size_t from, uint32_t kind,
     return position(r, from, kind, name);
 }
 
-int recorder_has(recorder *r, uint32_t kind, const char *name) {
+int recorder_has(recorder *r, size_t from, uint32_t kind, const char *name) {
     pthread_mutex_lock(&r->lock);
-    int has = position(r, 0, kind, name) < r->count;
+    int has = position(r, from, kind, name) < r->count;
     pthread_mutex_unlock(&r->lock);
     return has;
+}
+
+size_t recorder_count(recorder *r) {
+    pthread_mutex_lock(&r->lock);
+    size_t count = r->count;
+    pthread_mutex_unlock(&r->lock);
+    return count;
 }

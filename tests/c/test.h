@@ -43,6 +43,9 @@
 /* Far longer than anything takes; a test that needs it has failed. */
 #define PATIENCE_MS 40000
 
+/* Whether many of anything would take too long, as under valgrind. */
+extern int test_few;
+
 /* 127.0.0.1, any port, profile "local"; dispatch is "thread" or "manual". */
 bruit_config *test_config(const char *name, const char *dispatch);
 bruit_node *test_node(const char *name, const char *dispatch);    /* new, not started */
@@ -53,6 +56,8 @@ const char *test_address(const bruit_node *node);
 
 long test_now_ms(void);
 int test_threads(void); /* of this process */
+int test_thread(void);  /* the number of the calling one */
+int test_asleep(int thread); /* or gone */
 int test_fds(void);
 long test_rss_kib(void);
 
@@ -79,7 +84,8 @@ size_t recorder_wait(recorder *r, size_t from, uint32_t kind, const char *name);
 /* The same for a node in manual mode, whose events are dispatched here. */
 size_t recorder_drive(recorder *r, bruit_node *node, size_t from, uint32_t kind, const char *name);
 /* Whether there is one, without waiting. */
-int recorder_has(recorder *r, uint32_t kind, const char *name);
+int recorder_has(recorder *r, size_t from, uint32_t kind, const char *name);
+size_t recorder_count(recorder *r);
 int recorder_freed_count(recorder *r);
 
 /* Waits until the condition holds; it is looked at every millisecond. For what nothing signals. */

@@ -6,6 +6,17 @@ static void on_event(const bruit_event *event, void *user) {
     (void)user;
 }
 
+static void on_log(int level, const char *target, const char *text, void *user) {
+    (void)level;
+    (void)target;
+    (void)text;
+    (void)user;
+}
+
+static void on_free(void *freed) {
+    ++*(int *)freed;
+}
+
 /* Every function that takes a node refuses this one. */
 static void refused(bruit_node *node) {
     char buf[300];
@@ -43,6 +54,31 @@ static void refused(bruit_node *node) {
     CHECK(members == NULL && event == NULL);
 }
 
+/* Every function that takes a configuration refuses this one. */
+static void refused_config(bruit_config *config) {
+    char buf[64] = "untouched", key[BRUIT_KEY_LEN] = "";
+    size_t len = 99;
+    int freed = 0;
+    bruit_config *copy = NULL;
+    bruit_node *node = NULL;
+
+    EQ(bruit_config_dup(config, &copy), BRUIT_E_HANDLE);
+    EQ(bruit_config_set(config, "name", "a"), BRUIT_E_HANDLE);
+    EQ(bruit_config_load(config, "/dev/null"), BRUIT_E_HANDLE);
+    EQ(bruit_config_get(config, "name", buf, sizeof buf, &len), BRUIT_E_HANDLE);
+    EQ(bruit_config_add_seed(config, "127.0.0.1:1"), BRUIT_E_HANDLE);
+    EQ(bruit_config_add_key(config, key, sizeof key), BRUIT_E_HANDLE);
+    EQ(bruit_config_set_meta(config, "role", "db", 2), BRUIT_E_HANDLE);
+    EQ(bruit_config_adopt_sockets(config, -1, -1), BRUIT_E_HANDLE);
+    EQ(bruit_config_set_runtime(config, NULL), BRUIT_E_HANDLE);
+    EQ(bruit_config_on_log(config, 6, on_log, &freed, on_free), BRUIT_E_HANDLE);
+    EQ(bruit_config_on_log(config, 6, NULL, &freed, on_free), BRUIT_E_HANDLE);
+    EQ(bruit_config_free(config), BRUIT_E_HANDLE);
+    EQ(bruit_node_new(config, &node), BRUIT_E_HANDLE);
+    STREQ(buf, "untouched");
+    CHECK(copy == NULL && node == NULL && len == 99 && freed == 0);
+}
+
 void test_tokens(void) {
     long here = 0;
     void *heap = calloc(1, 64);
@@ -56,8 +92,9 @@ void test_tokens(void) {
                        (char *)node + 1, (char *)node - 1, (char *)node + 16, config, runtime};
     for (size_t n = 0; n < sizeof garbage / sizeof *garbage; n++)
         refused(garbage[n]);
-    EQ(bruit_config_set((bruit_config *)node, "name", "a"), BRUIT_E_HANDLE);
-    EQ(bruit_config_free((bruit_config *)heap), BRUIT_E_HANDLE);
+    garbage[10] = node; /* in the place of the one that is no garbage here */
+    for (size_t n = 0; n < sizeof garbage / sizeof *garbage; n++)
+        refused_config(garbage[n]);
     EQ(bruit_runtime_free((bruit_runtime *)config), BRUIT_E_HANDLE);
     EQ(bruit_config_set_runtime(config, (bruit_runtime *)node), BRUIT_E_HANDLE);
 
@@ -72,9 +109,7 @@ void test_tokens(void) {
     EQ(bruit_runtime_free(runtime), BRUIT_E_HANDLE);
     EQ(bruit_config_set_runtime(config, runtime), BRUIT_E_HANDLE);
     OK(bruit_config_free(config));
-    EQ(bruit_config_free(config), BRUIT_E_HANDLE);
-    EQ(bruit_config_set(config, "name", "b"), BRUIT_E_HANDLE);
-    EQ(bruit_node_new(config, &node), BRUIT_E_HANDLE);
+    refused_config(config);
 
     /* The next node may live where the old one was, but is not mistaken for it. */
     bruit_node *released = test_started("released", "thread");

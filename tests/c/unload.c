@@ -26,7 +26,7 @@
 
 int main(int argc, char **argv) {
     const char *path = argc > 1 ? argv[1] : "libbruit.so.0";
-    alarm(60);
+    alarm(300);
     for (int round = 0; round < 30; round++) {
         int (*config_new)(bruit_config **);
         int (*config_set)(bruit_config *, const char *, const char *);

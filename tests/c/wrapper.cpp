@@ -209,7 +209,7 @@ static void the_destructor_releases() {
 }
 
 int main() {
-    alarm(180);
+    alarm(300);
     errors_are_exceptions();
     members_are_a_range();
     events_can_be_dispatched_or_pulled();
