@@ -106,7 +106,8 @@ impl Node {
             })
         });
         let runtime = runtime.map(|r| r.get().0.clone());
-        // As the library's own inbox: with no more than this, membership events fold into each other and none is lost.
+        // As the library's own inbox has. Membership events fold into each other when many wait, so that this is room
+        // for all of them; but here other events count as well.
         let handlers_capacity = config.inbox_capacity.max(4 * config.max_members);
         let node = runtime::Node::new_with(&config, runtime, Adopt::default(), sink).or_raise()?;
         name.set(node.name().to_string()).expect("set once, here");

@@ -294,6 +294,38 @@ async def test_stop_waits_for_handlers_and_cancels_those_that_stay():
 
 
 @run
+async def test_metadata_before_the_start_disturbs_nobody_who_waits():
+    """It makes another native node, with queues of its own."""
+    node = alone("a")
+    stream = node.events(kinds=bruit.Settled)
+    waiting = [asyncio.create_task(stream.anext(30)) for _ in range(2)]
+    inside, ended = asyncio.Event(), []
+
+    @node.on_event(kinds=bruit.Settled)
+    async def handler(event):
+        inside.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(event)
+
+    await asyncio.sleep(0)
+    node.meta["role"] = "db"
+    await asyncio.sleep(0.001)
+    # And from another thread.
+    await asyncio.get_running_loop().run_in_executor(None, node.meta.update, {"zone": "eu"})
+    async with node:
+        assert node.local.meta == {"role": "db", "zone": "eu"}
+        done, _ = await asyncio.wait(waiting, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        assert [type(task.result()) for task in done] == [bruit.Settled]
+        await asyncio.wait_for(inside.wait(), 20)
+        await node.stop(0.1)
+    assert [type(task.result()) for task in waiting].count(type(None)) == 1
+    await asyncio.sleep(0)
+    assert len(ended) == 1, "stop knows the handlers of before the start"
+
+
+@run
 async def test_a_handler_may_stop_its_node():
     stopped = asyncio.Event()
     node = await alone("a").start()

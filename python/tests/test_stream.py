@@ -36,6 +36,19 @@ def test_before_the_start_it_sees_everything():
         assert any(isinstance(event, bruit.Settled) for event in take(stream, 1, bruit.Settled))
 
 
+def test_metadata_before_the_start_disturbs_nobody_who_waits():
+    node = alone("a")
+    stream, seen = node.events(kinds=bruit.Settled), []
+    reader = threading.Thread(target=lambda: seen.append(stream.next(30)))
+    reader.start()
+    until(lambda: asleep(reader.native_id))
+    for number in range(20):
+        node.meta["number"] = str(number)
+    with node:
+        reader.join(20)
+        assert [type(event) for event in seen] == [bruit.Settled]
+
+
 def take(stream, count, kind):
     found = []
     for event in stream:

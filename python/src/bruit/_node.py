@@ -274,9 +274,12 @@ class NodeBase:
         """Before the start: another native node with the same listeners. A child may share nothing else with its parent."""
         subscriptions = self._callbacks._subscriptions if self._callbacks else []
         streams = list(self._streams)
+        old = self._native
         self._make()
         for stream in streams:
-            stream._attach()
+            stream._reattach()
+        # Its queues end with it, and whoever waits at one should find the stream at its new one.
+        del old
         for subscription in subscriptions:
             subscription._callbacks = self._callbacks_made()
             subscription._callbacks.adopt(subscription)
@@ -375,7 +378,10 @@ class NodeBase:
             self._made.options.append((key, text))
 
     def stats(self) -> dict[str, int]:
-        """Every counter by name. They only grow; `bruit.stats_doc` tells their meaning."""
+        """Every counter by name; `bruit.stats_doc` tells their meaning.
+
+        Most only grow; those of what is there at the moment (links, sessions, rumors that wait, health) also go down.
+        """
         return self._native.stats()
 
     # Events.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from bruit import _native
 from bruit._convert import Duration, seconds
@@ -21,8 +21,9 @@ KIND_BITS: dict[str, int] = _native.event_kinds()
 class EventStream:
     """The events of one node, in order, from the moment it was made.
 
-    Iterate it with ``for`` or with ``async for``. It ends when the node has left, stopped or failed and everything
-    before that was read; when it was closed; or after `timeout` without an event, and then it can be iterated again.
+    Iterate it with ``for`` or with ``async for``. It ends when the node has stopped or failed and everything before
+    that was read (having left is no end: `Node.stop` follows); when it was closed; or after `timeout` without an event,
+    and then it can be iterated again.
     Up to `buffer` events wait in it. A reader that is slower than that gets an `EventsLost` with the number dropped
     (whatever `kinds` it asked for), and should look at `Node.members`.
 
@@ -37,16 +38,29 @@ class EventStream:
         self._lock = threading.RLock()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._waiters: set[asyncio.Future[bool]] = set()
-        self._attach()
+        self._pid = os.getpid()
+        self._queue = self._attached()
 
     def __repr__(self) -> str:
         return f"<bruit.EventStream of {self._node!r}>"
 
-    def _attach(self) -> None:
-        """To the node's native part as it is now. In a child it is another one than it was before the fork."""
-        self._queue = self._node._native.queue(self._bits, self._buffer)
+    def _attached(self) -> _native.EventQueue:
+        queue = self._node._native.queue(self._bits, self._buffer)
         with self._node._lock:
             self._node._streams.add(self)
+        return queue
+
+    def _reattach(self) -> None:
+        """The node's native part is another one than it was. Whoever waits goes on waiting, for events of the new one."""
+        queue = self._attached()
+        if self._pid != os.getpid():
+            # Whoever waited did so in the parent, in a loop whose descriptors are still the parent's too.
+            self._pid, self._lock, self._loop, self._waiters = os.getpid(), threading.RLock(), None, set()
+        with self._lock:
+            old, self._queue = self._queue, queue
+            loop = self._loop if self._waiters else None
+        if loop is not None:
+            self._in_loop(loop, self._moved, loop, old)
 
     @property
     def ended(self) -> bool:
@@ -115,11 +129,12 @@ class EventStream:
         until = None if patience is None else loop.time() + patience
         while True:
             # No await between taking an event and returning it: that is what makes cancelling safe.
-            ended = self._queue.ended
-            raw = self._queue.try_next()
+            queue = self._queue
+            ended = queue.ended
+            raw = queue.try_next()
             if raw is not None:
                 return from_raw(raw)
-            if ended or not await self._readable(loop, until):
+            if queue is self._queue and (ended or not await self._readable(loop, until)):
                 return None
 
     async def _readable(self, loop: asyncio.AbstractEventLoop, until: Optional[float]) -> bool:
@@ -160,15 +175,26 @@ class EventStream:
         for waiter in waiters:
             _resolve(waiter, True)
 
+    def _moved(self, loop: asyncio.AbstractEventLoop, old: _native.EventQueue) -> None:
+        """In the loop: that queue is not read any more.
+
+        It lives until here, because a closed descriptor cannot be taken from a loop, and its number may soon be another's.
+        """
+        loop.remove_reader(old.fileno())
+        self._wake()
+
     def _poke(self) -> None:
         """From any thread: the node stopped or the stream was closed, which the descriptor does not tell."""
         with self._lock:
             loop = self._loop if self._waiters else None
         if loop is not None:
-            try:
-                loop.call_soon_threadsafe(self._wake)
-            except RuntimeError:
-                pass  # The loop is closed, and with it everybody who waited there.
+            self._in_loop(loop, self._wake)
+
+    def _in_loop(self, loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:
+        try:
+            loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:
+            pass  # The loop is closed, and with it everybody who waited there.
 
 
 def _resolve(waiter: asyncio.Future[Any], value: bool) -> None:

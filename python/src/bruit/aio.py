@@ -41,7 +41,8 @@ class Node(NodeBase):
 
     def _make(self) -> None:
         super()._make()
-        self._handlers: set[asyncio.Task[None]] = set()
+        # The tasks outlive the native node of before a start, as their streams do.
+        self._handlers: set[asyncio.Task[None]] = getattr(self, "_handlers", set())
 
     async def start(self) -> Node:
         """As `bruit.Node.start`."""
@@ -99,6 +100,7 @@ class Node(NodeBase):
         """Call ``fn(event)`` in this event loop for every event of these kinds; await what it returns, if that can be.
 
         A handler's calls come one after another, each when the one before has ended. What it raises is logged, never fatal.
+        A node with a handler lives until it is stopped, or its last handler canceled, also when nobody holds it any more.
         """
         if fn is None:
             return lambda given: self.on_event(given, kinds=kinds)
