@@ -1,7 +1,7 @@
 //! The node: convert, call, report.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bruit_core::config::Config;
@@ -50,6 +50,8 @@ pub struct Node {
     owner: Arc<Owner>,
     /// How many events may wait for the handlers.
     handlers_capacity: usize,
+    /// What log lines name it. An automatic name is certain after the start only.
+    name: Arc<Mutex<String>>,
 }
 
 impl Node {
@@ -97,11 +99,11 @@ impl Node {
         for (key, value) in &meta {
             config.set_meta(key, Some(value.as_bytes())).or_raise()?;
         }
-        let name: Arc<OnceLock<String>> = Arc::default();
+        let name: Arc<Mutex<String>> = Arc::default();
         let (ring, named) = (log.ring(), name.clone());
         let sink = (log_level >= 0).then(|| {
             LogSink::new(log_level, move |level, target, text| {
-                let node = named.get().cloned().unwrap_or_default();
+                let node = named.lock().expect("nobody panics with it").clone();
                 ring.push((level, target.to_owned(), text.to_owned(), node));
             })
         });
@@ -110,15 +112,19 @@ impl Node {
         // for all of them; but here other events count as well.
         let handlers_capacity = config.inbox_capacity.max(4 * config.max_members);
         let node = runtime::Node::new_with(&config, runtime, Adopt::default(), sink).or_raise()?;
-        name.set(node.name().to_string()).expect("set once, here");
-        Ok(Node { node: Some(node), owner: Arc::new(Owner(AtomicU32::new(0))), handlers_capacity })
+        *name.lock().expect("nobody panics with it") = node.name().to_string();
+        Ok(Node { node: Some(node), owner: Arc::new(Owner(AtomicU32::new(0))), handlers_capacity, name })
     }
 
-    fn start(&self, py: Python<'_>) -> PyResult<()> {
-        let node = self.node()?;
-        py.detach(|| node.start()).or_raise()?;
-        self.owner.0.store(std::process::id(), Ordering::Relaxed);
-        Ok(())
+    /// Begin to start: where it shall listen may be a host name that has to be looked up.
+    fn start(&self) -> PyResult<Pending> {
+        let (node, owner, name) = (self.node()?.clone(), self.owner.clone(), self.name.clone());
+        Pending::spawn(move || {
+            node.start()?;
+            owner.0.store(std::process::id(), Ordering::Relaxed);
+            *name.lock().expect("nobody panics with it") = node.name().to_string();
+            Ok(0)
+        })
     }
 
     /// Begin to join; a `timeout` of 0 ends at once with 0.

@@ -1,4 +1,4 @@
-//! A call that takes time and is under way: join, leave or stop.
+//! A call that takes time and is under way: start, join, leave or stop.
 //!
 //! It runs on a short-lived thread of its own, because the interpreter's thread may have to look at signals, or run an
 //! event loop, in the meantime. Whoever gives up waiting leaves it alone; it ends by its timeout, or when the node stops.

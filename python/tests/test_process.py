@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -210,6 +211,67 @@ def test_ctrl_c_in_asyncio(script):
     waiting.succeed()
 
 
+SLOW_LOOKUP = """
+#define _GNU_SOURCE
+#include <netdb.h>
+#include <unistd.h>
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+{
+    (void)node, (void)service, (void)hints, (void)found;
+    sleep(60);
+    return EAI_NONAME;
+}
+"""
+
+
+@pytest.fixture
+def slow_lookup(tmp_path, monkeypatch):
+    """In programs that are started now the look-up of a host name takes a minute."""
+    compiler = os.environ.get("CC", "cc").split()
+    if shutil.which(compiler[0]) is None:
+        pytest.skip("no C compiler")
+    source, library = tmp_path / "lookup.c", tmp_path / "lookup.so"
+    source.write_text(SLOW_LOOKUP)
+    subprocess.run([*compiler, "-shared", "-fPIC", "-o", library, source], check=True, timeout=50)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+
+
+def test_ctrl_c_ends_a_start_that_looks_up_a_name(script, slow_lookup):
+    program = """
+    node = alone(advertise="somewhere.invalid:7")
+    try:
+        print("ready")
+        node.start()
+    except KeyboardInterrupt:
+        print("interrupted", node.state)
+    """
+    waiting = script(NODE + program)
+    waiting.expect("ready")
+    waiting.until_it_waits()
+    waiting.send(signal.SIGINT)
+    assert waiting.expect("interrupted") == "stopped"
+    waiting.succeed()
+
+
+def test_a_start_that_looks_up_a_name_does_not_block_the_loop(script, slow_lookup):
+    program = """
+    import asyncio, bruit.aio
+
+    async def main():
+        node = bruit.aio.Node(bind="127.0.0.1:0", advertise="somewhere.invalid:7")
+        starting = asyncio.create_task(node.__aenter__())
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        print(starting.done(), node.state)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        print(starting.cancelled(), node.state)
+
+    asyncio.run(main())
+    """
+    assert script(NODE + program).succeed() == "False new\nTrue stopped\n"
+
+
 def test_a_signal_handler_runs_on_the_main_thread_during_a_wait(script):
     program = """
     node = alone().start()
@@ -404,11 +466,19 @@ if __name__ == "__main__":
 def test_a_prefork_server_whose_node_was_made_before_the_fork(script):
     """As gunicorn --preload does it: made in the parent, started in each of three workers."""
     program = """
+    import logging
     seed = alone("seed").start()
     node = alone(seeds=[seed.address], meta={"app": "1"})
     node.meta["made"] = "early"
-    heard = []
+    heard, logged = [], set()
     node.on_event(heard.append)
+
+    class Names(logging.Handler):
+        def emit(self, record):
+            logged.add(record.bruit_node)
+
+    logging.getLogger("bruit").setLevel(logging.INFO)
+    logging.getLogger("bruit").addHandler(Names())
     workers = []
     for number in range(3):
         child = os.fork()
@@ -420,7 +490,8 @@ def test_a_prefork_server_whose_node_was_made_before_the_fork(script):
                     assert dict(node.local.meta) == {"app": "1", "made": "early", "worker": str(number)}, node.local.meta
                     seen = node.wait_for(lambda members: len(members.tagged("worker")) == 3, timeout=20)
                     assert str(os.getpid()) in node.name, node.name
-                    while not any(isinstance(event, bruit.MemberJoined) for event in heard):
+                    assert f"bruit-py {node.name}" in [thread.name for thread in threading.enumerate()]
+                    while not any(isinstance(event, bruit.MemberJoined) for event in heard) or node.name not in logged:
                         time.sleep(0.005)
                     # Until all have seen all.
                     node.meta["seen"] = "yes"

@@ -24,7 +24,7 @@ from bruit.events import Event, EventsLost, Kinds, from_raw, mask
 
 __all__ = ["Meta", "Node", "Subscription"]
 
-SelfNode = TypeVar("SelfNode", bound="NodeBase")
+SelfNode = TypeVar("SelfNode", bound="Node")
 Handler = Callable[[Any], object]
 H = TypeVar("H", bound=Handler)
 
@@ -130,9 +130,8 @@ class _Callbacks:
     but not to the node: a node that nobody refers to any more goes away although its handlers run.
     """
 
-    def __init__(self, queue: _native.EventQueue, name: str) -> None:
+    def __init__(self, queue: _native.EventQueue) -> None:
         self._queue = queue
-        self._name = name
         self._pid = os.getpid()
         self._subscriptions: list[Subscription] = []
         self._changed = threading.Condition()
@@ -140,10 +139,10 @@ class _Callbacks:
         self._thread: Optional[threading.Thread] = None
         self._closed = False
 
-    def start(self) -> None:
+    def start(self, name: str) -> None:
         with self._changed:
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name=f"bruit-py {self._name}", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=f"bruit-py {name}", daemon=True)
                 self._thread.start()
 
     def add(self, fn: Handler, kinds: int) -> Subscription:
@@ -284,15 +283,17 @@ class NodeBase:
             subscription._callbacks = self._callbacks_made()
             subscription._callbacks.adopt(subscription)
 
-    def _begin(self) -> None:
+    def _starting(self) -> _native.Pending:
         if self._pid != os.getpid() and self._native.state == 0:
             self._remake()
         _log.start()
-        self._native.start()
+        return self._native.start()
+
+    def _started(self) -> None:
         with _running_lock:
             _running.add(self)
         if self._callbacks is not None:
-            self._callbacks.start()
+            self._callbacks.start(self.name)
 
     # What it is.
 
@@ -408,7 +409,7 @@ class NodeBase:
         with self._lock:
             if self._callbacks is None:
                 queue = self._native.queue(mask(None, KIND_BITS), None)
-                self._callbacks = _Callbacks(queue, self.name)
+                self._callbacks = _Callbacks(queue)
             return self._callbacks
 
     def _check_fork(self) -> None:
@@ -489,9 +490,17 @@ class Node(NodeBase):
     def start(self) -> Node:
         """Bind, start the threads, begin to join the seeds, and never stop trying.
 
-        `IoError` with its `errno` where the address cannot be had; the node is still new then.
+        `IoError` with its `errno` where the address cannot be had; the node is still new then. An exception of a signal's
+        handler, as `KeyboardInterrupt`, stops it.
         """
-        self._begin()
+        starting = self._starting()
+        try:
+            starting.wait(None)
+        except BaseException:
+            self._native.stop(0.0)
+            raise
+        starting.result()
+        self._started()
         return self
 
     def join(self, addresses: Union[str, Iterable[str]], timeout: Optional[Duration] = None) -> int:
@@ -569,12 +578,12 @@ class Node(NodeBase):
         callbacks = self._callbacks_made()
         subscription = callbacks.add(fn, bits)
         if self._native.state != 0:
-            callbacks.start()
+            callbacks.start(self.name)
         return subscription
 
     def __enter__(self: SelfNode) -> SelfNode:
         if self._native.state == 0:
-            self._begin()
+            self.start()
         return self
 
     def __exit__(

@@ -7,7 +7,7 @@
 
 Nothing here blocks the event loop, and events go from the library to the loop through a descriptor that the loop
 watches, without a thread in between. Cancelling is safe everywhere: a cancelled wait for an event loses no event, and a
-cancelled `join`, `leave` or `stop` goes on by itself, as after its `TimeoutError`.
+cancelled `join`, `leave` or `stop` goes on by itself, as after its `TimeoutError`; a cancelled `start` stops the node.
 """
 
 from __future__ import annotations
@@ -45,8 +45,16 @@ class Node(NodeBase):
         self._handlers: set[asyncio.Task[None]] = getattr(self, "_handlers", set())
 
     async def start(self) -> Node:
-        """As `bruit.Node.start`."""
-        self._begin()
+        """As `bruit.Node.start`. Cancelled, it stops the node."""
+        starting = self._starting()
+        try:
+            await _ended(starting)
+        except BruitError:
+            raise
+        except BaseException:
+            self._native.stop(0.0)
+            raise
+        self._started()
         return self
 
     async def join(self, addresses: Union[str, Iterable[str]], timeout: Optional[Duration] = None) -> int:
@@ -113,7 +121,7 @@ class Node(NodeBase):
 
     async def __aenter__(self: SelfNode) -> SelfNode:
         if self._native.state == 0:
-            self._begin()
+            await self.start()
         return self
 
     async def __aexit__(
