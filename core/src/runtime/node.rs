@@ -1529,7 +1529,7 @@ mod tests {
     fn a_deadline_that_is_past_when_it_is_set_is_not_our_delay() {
         let node = node("a", &Runtime::new().unwrap());
         // Its timer is set to the beginning of time.
-        node.shared().peek(|live| live.engine.reconfigure(node.shared().config.lock().clone())).unwrap();
+        node.shared().peek(|live| live.engine.reconfigure(Instant::ZERO, node.shared().config.lock().clone())).unwrap();
         node.shared().poke_driver();
         while node.shared().poked.load(Acquire) {
             std::thread::yield_now();
