@@ -39,7 +39,7 @@ fn eventful(seed: u64, config: &Config) -> u64 {
         for (_, _, value) in Counters::ALL {
             hash = mix(hash ^ value(&counters));
         }
-        for m in &world.view(i).members {
+        for m in world.view(i).members.iter() {
             let member = format!("{m:?}");
             hash = member.bytes().fold(hash, |hash, byte| mix(hash ^ u64::from(byte)));
         }

@@ -335,7 +335,7 @@ fn nobody_is_ever_told_of_an_incarnation_that_its_owner_has_not_reached() {
             }
             let own: Vec<_> = nodes.iter().map(|&i| world.view(i).local().clone()).collect();
             for &i in &nodes {
-                for m in &world.view(i).members {
+                for m in world.view(i).members.iter() {
                     let owner = own.iter().find(|o| o.run == m.run).expect("one of ours");
                     assert!(m.incarnation <= owner.incarnation && m.epoch <= owner.epoch, "seed {seed}: {m:?}");
                 }
