@@ -121,7 +121,7 @@ fn every_pointer_of_every_function_is_tested_with_null() {
     let tests = fs::read_to_string(root().join("tests/c/null.c")).unwrap();
     let rows: Vec<(&str, Vec<&str>)> = tests.lines().filter_map(row).collect();
     for (name, parameters) in functions(&header) {
-        for (at, parameter) in parameters.split(',').enumerate() {
+        for (at, parameter) in parameters.trim_end_matches(')').split(',').map(str::trim).enumerate() {
             // User data is anything, and a function that frees it may be missing: neither has to be tried.
             let is_pointer = parameter.contains('*') && !parameter.contains("*user");
             let is_callback = ["bruit_event_fn", "bruit_log_fn"].iter().any(|callback| parameter.contains(callback));
@@ -217,15 +217,13 @@ fn valgrind_finds_nothing() {
     }
 }
 
-const SANITIZERS: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"];
-
 /// The C side is instrumented; malloc and free of ours are watched, too, leaks included.
 #[test]
 fn address_and_undefined_behaviour_sanitizers_find_nothing() {
-    if !c::can_compile(SANITIZERS) {
+    if !c::has_sanitizers() {
         return say("this compiler has no sanitizers: the C tests are not run with them");
     }
-    let suite = c::compile_suite("suite-asan", c::Link::Shared, SANITIZERS);
+    let suite = c::compile_suite("suite-asan", c::Link::Shared, c::SANITIZERS);
     for name in SUITE {
         // Its memory limit is about ours, not the sanitizer's.
         if *name != "rounds" {
@@ -237,10 +235,10 @@ fn address_and_undefined_behaviour_sanitizers_find_nothing() {
 #[test]
 fn sanitizers_find_nothing_in_the_cxx_wrapper() {
     let Some(cxx) = compiler("CXX", &["c++", "g++"]) else { return };
-    if !c::can_compile(SANITIZERS) {
+    if !c::has_sanitizers() {
         return say("this compiler has no sanitizers: the C++ wrapper is not run with them");
     }
-    let flags = [&["-std=c++17"], SANITIZERS].concat();
+    let flags = [&["-std=c++17"], c::SANITIZERS].concat();
     silent(run(c::compile_with(&cxx, "asan", &["tests/c/wrapper.cpp"], c::Link::Shared, &flags), &[]));
 }
 

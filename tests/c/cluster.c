@@ -114,6 +114,14 @@ void test_cluster_pull(void) {
     recorder_free(r);
 }
 
+static size_t meta_len(bruit_node *node, const char *name) {
+    bruit_members *members = NULL;
+    OK(bruit_node_members(node, &members));
+    size_t len = bruit_member_meta_len(bruit_members_find(members, name));
+    bruit_members_free(members);
+    return len;
+}
+
 void test_metadata(void) {
     const void *value = NULL;
     const char *key = NULL;
@@ -146,17 +154,9 @@ void test_metadata(void) {
         {sizeof(bruit_kv), "empty", "", 0},
     };
     OK(bruit_node_set_meta(node, changes, 5));
-    size_t at;
-    do {
-        at = recorder_wait(r, 0, BRUIT_EVENT_UPDATE, "meta");
-        OK(bruit_node_members(peer, &members));
-        if (bruit_member_meta_len(bruit_members_find(members, "meta")) != 4) {
-            bruit_members_free(members);
-            members = NULL;
-            test_pause(); /* the large value is fetched by stream and may come in a second update */
-        }
-    } while (members == NULL);
-    (void)at;
+    recorder_wait(r, 0, BRUIT_EVENT_UPDATE, "meta");
+    EVENTUALLY(meta_len(peer, "meta") == 4); /* the large value is fetched by stream and may come in a second update */
+    OK(bruit_node_members(peer, &members));
     const bruit_member *member = bruit_members_find(members, "meta");
     OK(bruit_member_meta(member, "role", &value, &len));
     EQ(len, 3);

@@ -146,14 +146,20 @@ pub fn suite() -> &'static Path {
     SUITE.get_or_init(|| compile_suite("suite", Link::Shared, &[]))
 }
 
-/// Whether a program with these flags can be made and run.
-pub fn can_compile(flags: &[&str]) -> bool {
-    let source = out().join("empty.c");
-    fs::write(&source, "int main(void) { return 0; }\n").unwrap();
-    let program = out().join("empty");
-    let cc = compiler("CC", &["cc", "gcc", "clang"]).expect("a C compiler is needed");
-    let made = finish(Command::new(cc).arg(&source).arg("-o").arg(&program).args(flags));
-    made.ok && run(&program, &[]).ok
+pub const SANITIZERS: &[&str] =
+    &["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"];
+
+/// Whether a program with them can be made and run.
+pub fn has_sanitizers() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let source = out().join("empty.c");
+        fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+        let program = out().join("empty");
+        let cc = compiler("CC", &["cc", "gcc", "clang"]).expect("a C compiler is needed");
+        let made = finish(Command::new(cc).arg(&source).arg("-o").arg(&program).args(SANITIZERS));
+        made.ok && run(&program, &[]).ok
+    })
 }
 
 /// One of `examples/c`, as its Makefile builds it, but with every warning an error.
