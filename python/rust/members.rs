@@ -9,7 +9,7 @@ use bruit_core::view::{self, MemberState, Meta, View};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyMappingProxy, PySlice, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyMapping, PyMappingProxy, PySlice, PyString, PyTuple, PyType};
 
 use crate::errors::OrRaise;
 
@@ -60,20 +60,21 @@ impl Member {
         incarnation: u64,
         protocol: u32,
         app_version: u32,
-        meta: Option<&Bound<'_, PyDict>>,
+        meta: Option<&Bound<'_, PyMapping>>,
         is_local: bool,
         rtt: Option<f64>,
         state_age: Option<f64>,
     ) -> PyResult<Member> {
         let mut pairs = Meta::new();
-        for (key, value) in meta.into_iter().flatten() {
+        for item in meta.map(PyMappingMethods::items).transpose()?.iter().flatten() {
+            let (key, value): (String, Bound<'_, PyAny>) = item.extract()?;
             let value: Vec<u8> = match value.cast::<PyString>() {
                 Ok(text) => {
                     text.call_method1("encode", ("utf-8", "surrogateescape"))?.cast::<PyBytes>()?.as_bytes().to_vec()
                 }
                 Err(_) => value.extract()?,
             };
-            pairs.insert(key.extract::<String>()?.into(), value.into());
+            pairs.insert(key.into(), value.into());
         }
         let duration = |seconds: Option<f64>| {
             seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import pickle
 import sys
@@ -39,6 +40,11 @@ def test_what_a_member_tells():
     assert f"{B.state}" == "suspect"
     assert dict(B.meta) == {"role": "db", "raw": "\udcff"}
     assert dict(B.meta_bytes) == {"role": b"db", "raw": b"\xff"}
+    for mapping in (B.meta, B.meta_bytes, collections.ChainMap(dict(B.meta))):
+        assert bruit.Member("c", meta=mapping).meta_bytes == B.meta_bytes
+    for wrong in ({"a": 1}, {1: "a"}, [("a", "b")], "ab"):
+        with pytest.raises(TypeError):
+            bruit.Member("c", meta=wrong)
     assert B.has("role") and B.has("role=db") and not B.has("role=web")
     assert B.rtt is None and B.state_age is None
     assert repr(B) == "<bruit.Member b suspect 127.0.0.1:4000 epoch=7>"
