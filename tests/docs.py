@@ -13,8 +13,10 @@ Also: every crate that a manifest names is in docs/DEPENDENCIES.md, and links to
     docs.py [FILE...]      in the Python that has bruit installed; needs build/debug/libbruit.so
 """
 
+import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -109,7 +111,10 @@ class Examples:
     def __init__(self, folder, seed):
         self.folder, self.seed = folder, seed
 
-    def compiled(self, block, compiler, suffix, flags):
+    def compiled(self, block, variable, usual, suffix, flags):
+        compiler = shlex.split(os.environ.get(variable) or usual)
+        if not shutil.which(compiler[0]):
+            raise Skip(f"no {compiler[0]}")
         text = block.text
         whole = re.search(r"\bmain\s*\(", text)
         if not whole:
@@ -121,7 +126,7 @@ class Examples:
                 text = C_PRELUDE + include + C_MAIN.format(body=textwrap.indent(text, "        "))
         source, program = self.folder / f"example{suffix}", self.folder / "example"
         source.write_text(text)
-        trouble = run([compiler, *flags, "-Wall", "-Wextra", "-Werror", f"-I{ROOT}/include", "-o", str(program), str(source),
+        trouble = run([*compiler, *flags, "-Wall", "-Wextra", "-Werror", f"-I{ROOT}/include", "-o", str(program), str(source),
                        f"-L{ROOT}/build/debug", "-lbruit", f"-Wl,-rpath,{ROOT}/build/debug", "-lpthread"])
         if trouble:
             return trouble
@@ -129,12 +134,10 @@ class Examples:
         return run([str(program), *arguments], cwd=self.folder, stdin=subprocess.DEVNULL)
 
     def c(self, block):
-        return self.compiled(block, "cc", ".c", ["-std=c99", "-D_POSIX_C_SOURCE=200809L"])
+        return self.compiled(block, "CC", "cc", ".c", ["-std=c99", "-D_POSIX_C_SOURCE=200809L"])
 
     def cpp(self, block):
-        if not shutil.which("c++"):
-            raise Skip("no C++ compiler")
-        return self.compiled(block, "c++", ".cpp", ["-std=c++17"])
+        return self.compiled(block, "CXX", "c++", ".cpp", ["-std=c++17"])
 
     def python(self, block):
         source = self.folder / "example.py"

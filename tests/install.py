@@ -6,6 +6,7 @@ Standard library only; what needs a tool that is not there is skipped, and says 
 
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,12 @@ def need(tool):
     return tool
 
 
+def compiler(variable, usual):
+    command = shlex.split(os.environ.get(variable) or usual)
+    need(command[0])
+    return command
+
+
 class Installed:
     """What each test is given: a prefix that bruit is installed to, and a folder to work in."""
 
@@ -107,14 +114,14 @@ def test_the_shared_library_has_its_soname_and_needs_little(installed):
 
 def test_pkg_config_links_the_shared_library(installed):
     program = installed.folder / "shared"
-    output("cc", installed.folder / "user.c", *installed.pkg_config("--cflags", "--libs"), "-o", program)
+    output(*compiler("CC", "cc"), installed.folder / "user.c", *installed.pkg_config("--cflags", "--libs"), "-o", program)
     installed.program_says_its_version(program)
 
 
 def test_pkg_config_links_the_static_library(installed):
     program = installed.folder / "static"
     words = [w for w in installed.pkg_config("--static", "--cflags", "--libs") if w != "-lbruit"]
-    output("cc", installed.folder / "user.c", installed.prefix / "lib/libbruit.a", *words, "-o", program)
+    output(*compiler("CC", "cc"), installed.folder / "user.c", installed.prefix / "lib/libbruit.a", *words, "-o", program)
     assert output(program) == VERSION
     assert "libbruit" not in output(need("readelf"), "--dynamic", program)
 
@@ -122,7 +129,7 @@ def test_pkg_config_links_the_static_library(installed):
 def test_the_cxx_header_compiles_alone(installed):
     program = installed.folder / "cxx"
     flags = installed.pkg_config("--cflags", "--libs")
-    output(need("c++"), "-std=c++17", installed.folder / "user.cpp", *flags, "-o", program)
+    output(*compiler("CXX", "c++"), "-std=c++17", installed.folder / "user.cpp", *flags, "-o", program)
     installed.program_says_its_version(program)
 
 
