@@ -30,10 +30,10 @@ def until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
     return value
 
 
-def asleep(thread: Optional[int], process: object = "self") -> bool:
-    """Does that thread wait in the kernel? For one that is known to be on its way into a wait."""
+def asleep(thread: Optional[int], process: object = "self", state: str = "S") -> bool:
+    """Does that thread wait in the kernel? For one that is known to be on its way into a wait. `state` "T": stopped."""
     with open(f"/proc/{process}/task/{thread}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] == "S"
+        return stat.read().rpartition(")")[2].split()[0] == state
 
 
 class Script:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 
 import bruit
+import pytest
 from bruit.testing import cluster
+from conftest import alone, asleep, until
 
 
 def kinds_until(stream, last, name):
@@ -84,3 +86,38 @@ def test_a_stopped_process_is_suspected_and_refutes(outsider):
             sleeper.send(signal.SIGCONT)
         _, event = kinds_until(stream, bruit.MemberRecovered, "sleeper")
         assert event.member.name == "sleeper" and event.member.epoch == sleeper.epoch
+
+
+def test_leaving_unheard_is_a_timeout(outsider):
+    with cluster(1) as nodes:
+        sleeper = outsider(nodes, "sleeper")
+        sleeper.send(signal.SIGSTOP)
+        pid = sleeper.process.pid
+        until(lambda: asleep(pid, pid, "T"))
+        with pytest.raises(TimeoutError, match="acknowledged"):
+            nodes[0].leave(timeout=0.2)
+        assert nodes[0].state == "left"
+
+
+def test_a_name_in_use_is_refused():
+    with cluster(2) as nodes:
+        holder = nodes[1].local
+        with alone(**{**nodes.options, "name": "n1"}) as twin:
+            for node in nodes:
+                with pytest.raises(ConnectionRefusedError, match="name in use") as caught:
+                    twin.join([node.address], timeout=20)
+                assert isinstance(caught.value, bruit.RefusedError)
+            assert len(twin.members()) == 1
+        assert [(len(node.members()), node.member("n1")) for node in nodes] == [(2, holder)] * 2
+
+
+def test_of_two_namesakes_whose_clusters_merge_the_older_is_told():
+    with cluster(2, names=["a", "twin"]) as nodes:
+        with cluster(2, names=["b", "twin"], **nodes.options) as others:
+            told = [node.events(kinds=bruit.NameConflict, timeout=20) for node in nodes]
+            assert nodes[0].join([others[0].address], timeout=20) == 1
+            conflict = next(told[1])
+            assert conflict.member.run == others[1].local.run != nodes[1].local.run
+            for node in (nodes[0], *others):
+                node.wait_for(lambda members: len(members.alive) == 3, timeout=20)
+                assert node.member("twin") == others[1].local
