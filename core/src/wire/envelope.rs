@@ -568,6 +568,10 @@ impl Sessions {
         };
         let slot = self.vacant;
         let slot = if slot == NONE {
+            // By an eighth, not by its double: of an idle node's memory this is a good part.
+            if self.slots.len() == self.slots.capacity() {
+                self.slots.reserve_exact((self.slots.len() / 8).max(8));
+            }
             self.slots.push(session);
             (self.slots.len() - 1) as u32
         } else {
