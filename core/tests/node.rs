@@ -362,7 +362,7 @@ fn names_are_resolved_on_the_way() {
     let d = Witness::start(&config("d", &[]));
     assert_eq!(d.node.join(&[&format!("localhost:{port}")], Wait::Now), Ok(0));
     d.until("it joined meanwhile", |w| w.alive() == 4);
-    assert!(d.events().iter().any(|e| e.kind == EventKind::Joined && e.count == 1));
+    d.until("it is told so", |w| w.events().iter().any(|e| e.kind == EventKind::Joined && e.count == 1));
 }
 
 #[test]
@@ -781,13 +781,14 @@ fn busy_forks() {
                 let child = unsafe { libc::fork() };
                 if child == 0 {
                     let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                        let own = Witness::start(&config(&format!("child{round}-{i}"), &[&seed]));
-                        let queue = own.node.queue(u32::MAX, 10).unwrap();
-                        own.until("it finds the parent", |w| w.alive() >= 2);
-                        while queue.try_next().is_none_or(|e| e.kind != EventKind::Join) {
-                            assert!(queue.wait(FOR));
-                        }
-                        own.node.stop(FOR).unwrap();
+                        let own = Node::new(&config(&format!("child{round}-{i}"), &[&seed]), None).unwrap();
+                        own.on_event(u32::MAX, Box::new(|_| {})).unwrap();
+                        // Before the start: all of the parent's nodes may be found at once.
+                        let queue = own.queue(EventKind::Join.bit(), 100).unwrap();
+                        own.start().unwrap();
+                        assert!(queue.wait(FOR), "it finds the parent");
+                        assert_eq!(queue.try_next().map(|e| e.kind), Some(EventKind::Join));
+                        own.stop(FOR).unwrap();
                     }));
                     // SAFETY: no destructor of the parent's may run here.
                     unsafe { libc::_exit(i32::from(fine.is_err())) };

@@ -8,6 +8,7 @@
 pub mod relay;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -70,12 +71,17 @@ pub fn set(config: &mut Config, key: &str, value: &str) {
     config.set(key, value).unwrap_or_else(|e| panic!("{key} = {value}: {e}"));
 }
 
-/// A loopback address whose UDP and TCP ports were both free a moment ago.
+/// A loopback address whose UDP and TCP ports were both free a moment ago, and that nobody gets who asks for any free
+/// port: below those that systems give away by themselves. So it is still free when its node comes back to it.
 pub fn free_address() -> SocketAddr {
+    const LOWEST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let udp = UdpSocket::bind("127.0.0.1:0").expect("loopback has a free port");
-        let addr = udp.local_addr().expect("it is bound");
-        if TcpListener::bind(addr).is_ok() {
+        // Test processes that run at once begin at different places.
+        let turn = std::process::id().wrapping_mul(137).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let addr = SocketAddr::from(([127, 0, 0, 1], (LOWEST + turn % COUNT) as u16));
+        if UdpSocket::bind(addr).is_ok() && TcpListener::bind(addr).is_ok() {
             return addr;
         }
     }
