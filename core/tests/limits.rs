@@ -185,7 +185,7 @@ fn one_lost_ping_is_not_even_a_suspicion() {
 
 #[test]
 fn a_fifth_of_all_packets_lost_for_five_minutes_kills_nobody() {
-    for seed in 100..106 {
+    for seed in SEEDS {
         let (mut world, nodes) = quiet(seed, 10, &Config::new());
         world.faults.loss = 200;
         world.run_for(secs(300));
