@@ -916,3 +916,27 @@ fn one_peer_address_has_one_link_whatever_it_connects_to() {
     let b = Witness::start(&by_stream);
     assert_eq!(b.node.join(&[&format!("127.0.0.1:{port}")], FOR), Ok(1));
 }
+
+/// As a static of a C++ program stops its node at exit: when the thread's own values are gone already.
+#[test]
+fn a_node_can_be_stopped_by_a_destructor_that_runs_late() {
+    struct Late(Option<(Node, std::sync::mpsc::Sender<bruit_core::error::Result<()>>)>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let (node, tell) = self.0.take().unwrap();
+            tell.send(node.stop(FOR)).unwrap();
+        }
+    }
+    thread_local!(static LATE: std::cell::RefCell<Late> = const { std::cell::RefCell::new(Late(None)) });
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        // What is made first is dropped last.
+        LATE.with_borrow_mut(|late| {
+            let node = started(&config("a", &[]));
+            let gone = node.on_event(u32::MAX, Box::new(|_| {})).unwrap();
+            node.unsubscribe(gone).unwrap();
+            late.0 = Some((node, tell));
+        });
+    });
+    assert_eq!(told.recv_timeout(LIMIT).unwrap(), Ok(()));
+}

@@ -13,7 +13,8 @@ use super::lock::{Condvar, Mutex};
 use crate::view::Event;
 
 thread_local! {
-    /// Whose callbacks this thread is in, outermost first: (node, handler).
+    /// Whose callbacks this thread is in, outermost first: (node, handler). A node may be stopped by a destructor that
+    /// runs when this is gone already (a static of a C++ program): nobody is inside then.
     static INSIDE: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -88,7 +89,7 @@ impl Callbacks {
 
     /// This thread is in a callback of this node.
     pub(crate) fn inside(&self) -> bool {
-        INSIDE.with_borrow(|stack| stack.iter().any(|&(node, _)| node == self.node))
+        is_inside(|&(node, _)| node == self.node)
     }
 
     pub(crate) fn any(&self) -> bool {
@@ -128,7 +129,7 @@ impl Callbacks {
         };
         handler.gone.store(true, Release);
         // In its own call the box is still in use: whoever runs it drops it on return.
-        if !INSIDE.with_borrow(|stack| stack.contains(&(self.node, id))) {
+        if !is_inside(|&at| at == (self.node, id)) {
             let f = handler.call.lock().take();
             self.drop_box(id, f);
         }
@@ -267,18 +268,22 @@ impl Drop for Pass<'_> {
     }
 }
 
+fn is_inside(which: impl Fn(&(u64, u64)) -> bool) -> bool {
+    INSIDE.try_with(|stack| stack.borrow().iter().any(which)).unwrap_or(false)
+}
+
 struct Inside;
 
 impl Inside {
     fn enter(node: u64, handler: u64) -> Inside {
-        INSIDE.with_borrow_mut(|stack| stack.push((node, handler)));
+        let _ = INSIDE.try_with(|stack| stack.borrow_mut().push((node, handler)));
         Inside
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.with_borrow_mut(|stack| stack.pop());
+        let _ = INSIDE.try_with(|stack| stack.borrow_mut().pop());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::thread::JoinHandleExt;
 use std::thread::{Builder, JoinHandle};
 
 /// Said, because std would otherwise ask the environment. Only touched pages cost.
@@ -12,6 +13,12 @@ pub(crate) fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result
     let thread = Builder::new().name(name.into()).stack_size(STACK).spawn(f);
     restore_signals(&old);
     thread
+}
+
+/// The caller is that thread. Not by `thread::current`, which panics in destructors that run late.
+pub(crate) fn is_current(thread: &JoinHandle<()>) -> bool {
+    // SAFETY: both are threads that have not been joined.
+    unsafe { libc::pthread_equal(thread.as_pthread_t(), libc::pthread_self()) != 0 }
 }
 
 /// A thread inherits the mask of the one that makes it.
