@@ -38,6 +38,9 @@ const DRAIN_TIME: Duration = Duration::from_millis(1);
 /// Datagrams handed to the engine under one lock. Few, because their answers share one outbox.
 const AT_ONCE: usize = 8;
 
+/// So many bytes from a link are to the budget what a datagram is.
+const DATAGRAM: usize = 1400;
+
 /// Bytes taken from a link at once, and how often in a turn.
 const READ: usize = 64 << 10;
 const READS_MAX: usize = 4;
@@ -198,9 +201,8 @@ impl Threads {
 
     /// Waits for both threads; a thread that calls it does not wait for itself. False: not in time.
     pub(crate) fn join(&self, deadline: Option<std::time::Instant>) -> bool {
-        let me = std::thread::current().id();
         let mut living = self.living.lock();
-        let own = usize::from(living.handles.iter().any(|h| h.thread().id() == me));
+        let own = usize::from(living.handles.iter().any(threads::is_current));
         while living.count > own {
             match deadline {
                 None => self.ended.wait(&mut living),
@@ -213,7 +215,7 @@ impl Threads {
         }
         let handles = std::mem::take(&mut living.handles);
         drop(living);
-        for handle in handles.into_iter().filter(|h| h.thread().id() != me) {
+        for handle in handles.into_iter().filter(|h| !threads::is_current(h)) {
             let _ = handle.join();
         }
         true
@@ -420,7 +422,7 @@ impl Driver {
             match Key::of(event.key) {
                 Key::Udp(slot) => self.datagrams(slot, event.failed, &mut budget),
                 Key::Listener(slot) => self.accept(slot),
-                Key::Link(id) => self.link(id, event.readable, event.writable),
+                Key::Link(id) => self.link(id, event.readable, event.writable, &mut budget),
             }
         }
         self.links.end_turn();
@@ -482,9 +484,12 @@ impl Driver {
 
     fn remove(&mut self, slot: usize) {
         let Some(io) = self.nodes.get_mut(slot).and_then(Option::take) else { return };
-        // Fails for a socket that rests, whose timer finds no node then, or watches a socket twice, which fails too.
-        for socket in [Key::Udp(slot), Key::Listener(slot)].iter().filter_map(|key| key.socket(&io.wire)) {
-            let _ = self.threads.poller.delete(socket);
+        io.node.tally.links.store(0, Relaxed);
+        io.node.tally.sessions.store(0, Relaxed);
+        for key in [Key::Udp(slot), Key::Listener(slot)] {
+            // Fails for a socket that rests.
+            let _ = key.socket(&io.wire).map(|socket| self.threads.poller.delete(socket));
+            self.timers.retain(|&(_, timer)| timer != Timer::Rested(key));
         }
         if let Some(at) = io.armed {
             self.timers.remove(&(at, Timer::Node(slot)));
@@ -525,6 +530,7 @@ impl Driver {
             let Some(udp) = &io.wire.udp else { return };
             match self.receiver.receive(udp, &mut io.overflow) {
                 Ok(()) => {
+                    failures = 0;
                     self.batch(slot);
                     if self.receiver.drained() || !budget.take(self.receiver.len()) {
                         return;
@@ -675,7 +681,10 @@ impl Driver {
                 Timer::Rested(key) => {
                     let (Key::Udp(slot) | Key::Listener(slot) | Key::Link(slot)) = key;
                     if let Some(io) = self.nodes.get(slot).and_then(Option::as_ref) {
-                        let _ = self.threads.watch_one(key, &io.wire);
+                        let watched = self.threads.watch_one(key, &io.wire);
+                        if watched.is_err_and(|e| e.kind() != io::ErrorKind::AlreadyExists) {
+                            self.timers.insert((now.mono + REST, timer));
+                        }
                     }
                 }
             }
@@ -880,7 +889,7 @@ impl Driver {
         }
     }
 
-    fn link(&mut self, id: usize, readable: bool, writable: bool) {
+    fn link(&mut self, id: usize, readable: bool, writable: bool, budget: &mut Budget) {
         let Some(link) = self.links.get(id) else { return };
         if let Stage::Connecting { .. } = link.stage {
             match link.socket.take_error() {
@@ -893,7 +902,7 @@ impl Driver {
             self.write(id);
         }
         if readable {
-            self.read(id);
+            self.read(id, budget);
         }
     }
 
@@ -938,7 +947,7 @@ impl Driver {
         }
     }
 
-    fn read(&mut self, id: usize) {
+    fn read(&mut self, id: usize, budget: &mut Budget) {
         self.scratch.resize(READ, 0);
         for _ in 0..READS_MAX {
             let Some(link) = self.links.get(id) else { return };
@@ -950,7 +959,8 @@ impl Driver {
                 Err(e) => return self.broken(id, &e),
             };
             self.received(id, n);
-            if n < READ {
+            // The rest is still readable in the next turn.
+            if !budget.take(1 + n / DATAGRAM) || n < READ {
                 return;
             }
         }

@@ -66,6 +66,16 @@ pub(crate) fn adopt(socket: Socket) -> io::Result<Listed<Socket>> {
     Ok(Listed::new(socket))
 }
 
+/// What a kernel refuses is done without.
+fn prepare(socket: &Socket, timeout: Duration) {
+    let _ = socket.set_tcp_nodelay(true);
+    // A peer that has vanished acknowledges nothing; by our own writes alone the link would never look idle.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket.set_tcp_user_timeout(Some(timeout));
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = timeout;
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Connecting {
@@ -95,6 +105,8 @@ pub(crate) struct Link {
     queue: VecDeque<Packet>,
     queued: usize,
     sealed: Vec<u8>,
+    /// Records in `sealed`.
+    ready: usize,
     written: usize,
 }
 
@@ -125,6 +137,7 @@ impl Link {
             queue: VecDeque::new(),
             queued: 0,
             sealed: Vec::new(),
+            ready: 0,
             written: 0,
         }
     }
@@ -138,7 +151,7 @@ impl Link {
             Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(e) => return Err(e),
         }
-        let _ = socket.set_tcp_nodelay(true);
+        prepare(&socket, until.since(now));
         Ok(Link::new(node, socket, peer, Stage::Connecting { until }, now))
     }
 
@@ -150,7 +163,7 @@ impl Link {
             Err(e) => return Err(e),
         };
         socket.set_nonblocking(true)?;
-        let _ = socket.set_tcp_nodelay(true);
+        prepare(&socket, until.since(now));
         let Some(peer) = peer.as_socket().map(unmapped) else { return Ok(None) };
         Ok(Some(Link::new(node, socket, peer, Stage::Stranger { until }, now)))
     }
@@ -186,14 +199,16 @@ impl Link {
         !self.queue.is_empty() || self.written < self.sealed.len()
     }
 
+    /// Records that have not been written, or not whole (of those that are sealed together: not all).
     pub(crate) fn unsent(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.ready
     }
 
     /// Seals and writes until nothing is left or the socket is full.
     pub(crate) fn write(&mut self, envelope: &Envelope, done: &mut Written) -> io::Result<Flow> {
         loop {
             if self.written == self.sealed.len() {
+                done.records += std::mem::take(&mut self.ready) as u64;
                 self.sealed.clear();
                 self.sealed.shrink_to(KEPT);
                 self.written = 0;
@@ -204,7 +219,7 @@ impl Link {
                     envelope.seal_record(packet.to.run, &mut packet.buf);
                     if !packet.buf.is_empty() {
                         write_record(&mut self.sealed, &packet.buf);
-                        done.records += 1;
+                        self.ready += 1;
                     }
                 }
                 if self.sealed.is_empty() {
@@ -311,8 +326,9 @@ mod tests {
         assert!(near.enqueue(packet(to, 5000), 1000), "larger than the queue, and alone");
         assert!(!near.enqueue(packet(to, 1), 1000));
         let mut done = Written::default();
+        assert_eq!(near.unsent(), 1);
         assert_eq!(near.write(&envelope(1), &mut done).unwrap(), Flow::Drained);
-        assert_eq!(done.records, 1);
+        assert_eq!((done.records, near.unsent()), (1, 0));
         assert!(near.enqueue(packet(to, 400), 1000) && near.enqueue(packet(to, 400), 1000));
         assert!(!near.enqueue(packet(to, 400), 1000));
     }
@@ -347,6 +363,15 @@ mod tests {
         }
         assert_eq!(sizes, (0..sent).map(|i| 60_000 + i).collect::<Vec<_>>());
         assert!(!near.has_work() && done.records == sent as u64);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_link_whose_peer_acknowledges_nothing_ends_in_time() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (now, time) = (Instant::ZERO, Duration::from_secs(7));
+        let near = Link::dial(0, local(&listener).unwrap(), now, now + time).unwrap();
+        assert_eq!(near.socket.tcp_user_timeout().unwrap(), Some(time), "the kernel sees to it");
     }
 
     #[test]
