@@ -38,6 +38,9 @@ pub(crate) struct Inbox {
     ready: Condvar,
     /// Made when somebody asks for it.
     signal: OnceLock<Signal>,
+    /// What the signal says. Locked before the state, and while the signal is changed: who pushes under the engine's
+    /// lock waits for no system call.
+    raised: Mutex<bool>,
 }
 
 #[derive(Debug)]
@@ -50,7 +53,6 @@ struct State {
     closed: bool,
     /// A closed queue stays readable, so that its reader notices the end.
     ends_readable: bool,
-    raised: bool,
 }
 
 /// What `wait` saw.
@@ -64,15 +66,8 @@ pub(crate) enum Woke {
 
 impl Inbox {
     pub(crate) fn new(bounds: Bounds, ends_readable: bool) -> Inbox {
-        let state = State {
-            queue: Queue::new(bounds),
-            poked: false,
-            woken: false,
-            closed: false,
-            ends_readable,
-            raised: false,
-        };
-        Inbox { state: Mutex::new(state), ready: Condvar::new(), signal: OnceLock::new() }
+        let state = State { queue: Queue::new(bounds), poked: false, woken: false, closed: false, ends_readable };
+        Inbox { state: Mutex::new(state), ready: Condvar::new(), signal: OnceLock::new(), raised: Mutex::new(false) }
     }
 
     /// Queues without waking anybody, so that it can be done under the engine's lock. [`Inbox::announce`] follows.
@@ -85,20 +80,14 @@ impl Inbox {
 
     /// Wakes the reader where something waits for it.
     pub(crate) fn announce(&self) {
-        let mut state = self.state.lock();
-        self.level(&mut state);
-        if state.wants_reader() {
+        self.level();
+        if self.state.lock().wants_reader() {
             self.ready.notify_all();
         }
     }
 
     pub(crate) fn pop(&self) -> Option<Event> {
-        let mut state = self.state.lock();
-        let event = state.queue.pop();
-        if state.queue.is_empty() {
-            self.level(&mut state);
-        }
-        event
+        self.pop_before(u64::MAX)
     }
 
     /// Pops what was queued before `mark` was taken.
@@ -108,8 +97,10 @@ impl Inbox {
             return None;
         }
         let event = state.queue.pop();
-        if state.queue.is_empty() {
-            self.level(&mut state);
+        let is_empty = state.queue.is_empty();
+        drop(state);
+        if is_empty {
+            self.level();
         }
         event
     }
@@ -133,33 +124,33 @@ impl Inbox {
     }
 
     pub(crate) fn poke(&self) {
-        let mut state = self.state.lock();
-        if !state.poked && !state.closed {
+        {
+            let mut state = self.state.lock();
+            if state.poked || state.closed {
+                return;
+            }
             state.poked = true;
-            self.level(&mut state);
-            self.ready.notify_all();
         }
+        self.announce();
     }
 
     /// The reader is here: pokes and wakeups have done their work.
     pub(crate) fn noticed(&self) {
-        let mut state = self.state.lock();
-        state.poked = false;
-        state.woken = false;
-        self.level(&mut state);
+        {
+            let mut state = self.state.lock();
+            (state.poked, state.woken) = (false, false);
+        }
+        self.level();
     }
 
     pub(crate) fn wakeup(&self) {
-        let mut state = self.state.lock();
-        state.woken = true;
-        self.level(&mut state);
-        self.ready.notify_all();
+        self.state.lock().woken = true;
+        self.announce();
     }
 
     pub(crate) fn close(&self) {
-        let mut state = self.state.lock();
-        state.closed = true;
-        self.level(&mut state);
+        self.state.lock().closed = true;
+        self.level();
         self.ready.notify_all();
     }
 
@@ -176,7 +167,8 @@ impl Inbox {
             }
             if state.woken {
                 state.woken = false;
-                self.level(&mut state);
+                drop(state);
+                self.level();
                 return Woke::Wakeup;
             }
             if state.closed {
@@ -195,20 +187,20 @@ impl Inbox {
 
     /// A descriptor that is readable while the reader is wanted.
     pub(crate) fn fd(&self) -> io::Result<RawFd> {
-        let mut state = self.state.lock();
         if self.signal.get().is_none() {
             let _ = self.signal.set(Signal::new()?);
         }
-        self.level(&mut state);
+        self.level();
         Ok(self.signal.get().map_or(-1, |s| s.as_raw_fd()))
     }
 
     /// Makes the descriptor say what is so.
-    fn level(&self, state: &mut State) {
+    fn level(&self) {
         let Some(signal) = self.signal.get() else { return };
-        let wanted = state.wants_reader();
-        if wanted != state.raised {
-            state.raised = wanted;
+        let mut raised = self.raised.lock();
+        let wanted = self.state.lock().wants_reader();
+        if wanted != *raised {
+            *raised = wanted;
             if wanted { signal.raise() } else { signal.lower() }
         }
     }
@@ -231,6 +223,9 @@ struct Queue {
     members: usize,
     /// Not yet said in an OVERFLOW.
     dropped: u64,
+    /// The last that was read was an OVERFLOW. It is followed by an event: a flood must not leave the reader with
+    /// nothing but the news of it.
+    said: bool,
     dropped_total: u64,
     coalesced: u64,
     /// Where each member's foldable items are. Only kept while the reader is behind.
@@ -253,6 +248,7 @@ impl Queue {
             bounds,
             members: 0,
             dropped: 0,
+            said: false,
             dropped_total: 0,
             coalesced: 0,
             pending: None,
@@ -268,7 +264,11 @@ impl Queue {
     }
 
     fn has_before(&self, mark: u64) -> bool {
-        self.dropped > 0 || (self.live > 0 && self.head < mark)
+        self.must_say() || (self.live > 0 && self.head < mark)
+    }
+
+    fn must_say(&self) -> bool {
+        self.dropped > 0 && (!self.said || self.live == 0)
     }
 
     fn push(&mut self, event: Event) {
@@ -347,7 +347,8 @@ impl Queue {
     }
 
     fn pop(&mut self) -> Option<Event> {
-        if self.dropped > 0 {
+        self.said = self.must_say();
+        if self.said {
             let mut event = Event::new(EventKind::Overflow, 0);
             event.count = std::mem::take(&mut self.dropped);
             return Some(event);
@@ -584,6 +585,25 @@ mod tests {
         assert_eq!((all[1].kind, all[2].kind), (EventKind::Join, EventKind::Fatal));
         assert_eq!(all[3..].iter().map(|e| e.id).collect::<Vec<_>>(), (21..30).collect::<Vec<_>>());
         assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn a_flood_leaves_room_for_events_between_the_news_of_it() {
+        let inbox = inbox(10, 100);
+        let flood = || (0..30).for_each(|_| inbox.push(&Event::new(EventKind::Joined, 0)));
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            flood();
+            told.push(inbox.pop().map(|e| e.kind));
+        }
+        let (overflow, joined) = (Some(EventKind::Overflow), Some(EventKind::Joined));
+        assert_eq!(told, [overflow, joined, overflow, joined]);
+        // And a reader who wants no more than what was there when it came gets no more.
+        flood();
+        let mark = inbox.mark();
+        assert_eq!(inbox.pop_before(mark).map(|e| e.kind), overflow);
+        flood();
+        assert!(inbox.pop_before(mark).is_none() && !inbox.is_empty());
     }
 
     #[test]

@@ -1225,13 +1225,16 @@ impl Shared {
         } else if !self.inbox.is_empty() {
             self.post();
         }
-        for queue in self.queues.lock().iter() {
+        // Not under their lock, which events are queued under.
+        let queues = self.queues.lock().clone();
+        for queue in queues {
             queue.inbox.announce();
         }
     }
 
     fn close_queues(&self) {
-        for queue in self.queues.lock().drain(..) {
+        let queues = std::mem::take(&mut *self.queues.lock());
+        for queue in queues {
             queue.inbox.close();
         }
     }
