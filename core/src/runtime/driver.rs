@@ -301,20 +301,25 @@ struct Io {
 type Timers = BTreeSet<(Instant, Timer)>;
 
 impl Io {
-    fn arm(&mut self, timers: &mut Timers, slot: usize, deadline: Option<Instant>) {
+    /// A timer that is overdue stays, to fire after what is being drained: else what is drained, which may move the
+    /// deadline on, would hide that we are late.
+    ///
+    /// `now` is when the engine thought: we may have been held up since.
+    fn arm(&mut self, timers: &mut Timers, slot: usize, deadline: Option<Instant>, now: Instant) {
+        if self.armed.is_none_or(|at| at > now) {
+            self.rearm(timers, slot, deadline, now);
+        }
+    }
+
+    fn rearm(&mut self, timers: &mut Timers, slot: usize, deadline: Option<Instant>, now: Instant) {
         if self.armed != deadline {
-            let now = clock::mono();
-            // Where it is overdue, our lateness goes on with the next deadline.
-            if self.armed.is_none_or(|at| at > now) {
-                self.since = now;
-            }
             if let Some(at) = self.armed {
                 timers.remove(&(at, Timer::Node(slot)));
             }
             if let Some(at) = deadline {
                 timers.insert((at, Timer::Node(slot)));
             }
-            self.armed = deadline;
+            (self.armed, self.since) = (deadline, now);
         }
     }
 
@@ -444,8 +449,9 @@ impl Driver {
                 Command::Poke { slot, node } => {
                     node.poked.store(false, std::sync::atomic::Ordering::SeqCst);
                     if self.holds(slot, &node) {
+                        let now = clock::now();
                         let deadline = node.peek_deadline();
-                        self.arm(slot, deadline);
+                        self.arm(slot, deadline, now);
                         self.send_streams(slot);
                     }
                 }
@@ -585,7 +591,7 @@ impl Driver {
             });
             let Some(thought) = thought else { break };
             let deadline = io.node.act(&mut self.outbox, now, thought.after);
-            io.arm(&mut self.timers, slot, deadline);
+            io.arm(&mut self.timers, slot, deadline, now.mono);
         }
         drop(datagrams);
         io.node.tally.sessions.store(io.sessions.len() as u64, Relaxed);
@@ -655,13 +661,13 @@ impl Driver {
         self.outbox.set_datagram_max(io.wire.datagram_max);
         let Some(thought) = io.node.think(&mut self.outbox, now, f) else { return };
         let deadline = io.node.act(&mut self.outbox, now, thought.after);
-        io.arm(&mut self.timers, slot, deadline);
+        io.arm(&mut self.timers, slot, deadline, now.mono);
         self.send_streams(slot);
     }
 
-    fn arm(&mut self, slot: usize, deadline: Option<Instant>) {
+    fn arm(&mut self, slot: usize, deadline: Option<Instant>, now: Now) {
         if let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) {
-            io.arm(&mut self.timers, slot, deadline);
+            io.arm(&mut self.timers, slot, deadline, now.mono);
         }
     }
 
@@ -711,7 +717,7 @@ impl Driver {
         if let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut)
             && io.armed.is_some_and(|at| at < soonest)
         {
-            io.arm(&mut self.timers, slot, Some(soonest));
+            io.rearm(&mut self.timers, slot, Some(soonest), now.mono);
         }
     }
 
@@ -1001,7 +1007,7 @@ impl Driver {
             let handle = |live: &mut Live, out: &mut Outbox| live.engine.handle(now, Input::Packet(inbound), out);
             if let Some(thought) = node.think(&mut self.outbox, now, handle) {
                 let deadline = node.act(&mut self.outbox, now, thought.after);
-                io.arm(&mut self.timers, slot, deadline);
+                io.arm(&mut self.timers, slot, deadline, now.mono);
             }
             !stranger
         });
