@@ -940,3 +940,20 @@ fn a_node_can_be_stopped_by_a_destructor_that_runs_late() {
     });
     assert_eq!(told.recv_timeout(LIMIT).unwrap(), Ok(()));
 }
+
+#[test]
+fn an_automatic_name_is_the_same_before_and_after_the_start() {
+    let node = Node::new(&config("", &[]), None).unwrap();
+    let name = node.name();
+    node.start().unwrap();
+    assert_eq!(node.name(), name);
+}
+
+#[test]
+fn a_node_that_has_stopped_has_no_links() {
+    let mut nodes = cluster(2, |config| set(config, "transport", "tcp"));
+    let w = nodes.pop().unwrap();
+    assert!(w.stat("links") > 0);
+    w.node.stop(FOR).unwrap();
+    assert_eq!(w.stat("links"), 0);
+}

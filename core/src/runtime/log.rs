@@ -56,6 +56,10 @@ impl LogRing {
         self.lines.lock().pop_front()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.lines.lock().len()
+    }
+
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
     }

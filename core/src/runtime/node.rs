@@ -13,7 +13,7 @@
 //! Order of locks: control, then live, then those of the inbox, the queues, the outgoing packets. Callbacks run under
 //! none of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -263,8 +263,10 @@ impl Node {
         let shared = self.shared();
         shared.check_manual()?;
         shared.inbox.noticed();
-        if let Ok(pass) = shared.callbacks.enter() {
-            shared.drain_log(&pass);
+        if let Ok(pass) = shared.callbacks.enter()
+            && shared.drain_log(&pass)
+        {
+            shared.inbox.poke();
         }
         Ok(shared.inbox.pop())
     }
@@ -391,6 +393,8 @@ pub(crate) struct Shared {
     datagram_max: usize,
     adopt: Adopt,
     first_name: NodeName,
+    /// The process that made it.
+    maker: u32,
     started: OnceLock<Started>,
     runtime: Arc<Inner>,
     born: Born,
@@ -408,6 +412,8 @@ pub(crate) struct Shared {
     inbox: Inbox,
     queues: Mutex<Vec<Arc<Queue>>>,
     callbacks: Callbacks,
+    /// Seeds whose names the resolver looks up. A slow one is not asked again meanwhile.
+    asked: Mutex<BTreeSet<usize>>,
     /// In the dispatcher's queue.
     posted: AtomicBool,
     log: LogRing,
@@ -512,6 +518,7 @@ impl Shared {
             datagram_max: config.max_datagram,
             adopt,
             first_name,
+            maker: std::process::id(),
             started: OnceLock::new(),
             runtime,
             born: Born::default(),
@@ -535,6 +542,7 @@ impl Shared {
             queues: Mutex::new(Vec::new()),
             log: LogRing::new(log.as_ref().map(|sink| sink.max_level)),
             callbacks: Callbacks::new(NEXT.fetch_add(1, Relaxed), log),
+            asked: Mutex::new(BTreeSet::new()),
             posted: AtomicBool::new(false),
             last: Mutex::new(Last::default()),
             tally: Tally::default(),
@@ -617,8 +625,9 @@ impl Shared {
             control.phase = Phase::Starting { stop: false };
         }
         let config = self.config.lock().clone();
-        // The process may be another one than that which made the node.
-        let name = if config.name.is_empty() { automatic_name() } else { Ok(self.first_name.clone()) };
+        // Children of a fork must not share the name that their parent drew.
+        let is_drawn_anew = config.name.is_empty() && std::process::id() != self.maker;
+        let name = if is_drawn_anew { automatic_name() } else { Ok(self.first_name.clone()) };
         let opened = name.and_then(|name| {
             let opened = open::open(&config, self.adopt, &name)?;
             Ok((name, opened))
@@ -667,9 +676,14 @@ impl Shared {
         }
         let Opened { wire, engine, address, is_open_to_all } = opened;
         let wire = Arc::new(wire);
-        let live = Live { engine, wire: wire.clone(), joins: BTreeMap::new(), leavers: Vec::new(), armed: None };
+        let mut live = Live { engine, wire: wire.clone(), joins: BTreeMap::new(), leavers: Vec::new(), armed: None };
         self.version.store(live.engine.view_version(), Release);
-        *self.live.lock() = Some(live);
+        {
+            // What was set while the sockets were being opened. What comes later finds the engine.
+            let config = self.config.lock();
+            live.engine.reconfigure(clock::mono(), config.clone());
+            *self.live.lock() = Some(live);
+        }
         self.born.here();
         let slot = threads.add(self, wire).map_err(|e| Error::io("cannot watch the sockets", &e))?;
         self.slot.store(slot, Release);
@@ -982,10 +996,14 @@ impl Shared {
                 Ok(Target::Literal(addr)) => known.push((seed, vec![addr])),
                 Err(_) => known.push((seed, Vec::new())),
                 Ok(Target::Name { host, port }) => {
-                    let node = Arc::downgrade(self);
+                    if !self.asked.lock().insert(seed) {
+                        continue;
+                    }
+                    let question = Question { node: Arc::downgrade(self), seed };
                     let name = host.clone();
                     resolver::resolve(host, port, move |found| {
-                        if let Some(node) = node.upgrade() {
+                        if let Some(node) = question.node.upgrade() {
+                            drop(question);
                             let addrs = node.found(&name, found);
                             node.tell_driver(Resolved::Seed(seed, addrs));
                         }
@@ -1057,9 +1075,13 @@ impl Shared {
             return self.join_later(targets);
         }
         let deadline = wait.deadline();
-        let names = self.resolve_contacts(targets, deadline)?;
+        let (names, goes_on) = self.resolve_contacts(targets, deadline)?;
         if names.iter().all(Vec::is_empty) {
-            return Err(Error::new(Code::Address, format!("no contact resolves: {}", contacts.join(", "))));
+            return Err(if goes_on {
+                Error::new(Code::Timeout, format!("not resolved in time, still trying: {}", contacts.join(", ")))
+            } else {
+                Error::new(Code::Address, format!("no contact resolves: {}", contacts.join(", ")))
+            });
         }
         let (tell, told) = bounded(1);
         self.call(|live, out, now| {
@@ -1085,72 +1107,69 @@ impl Shared {
     }
 
     fn join_later(self: &Arc<Self>, targets: Vec<Target>) -> Result<usize> {
-        let mut names = Vec::new();
-        let mut unknown = Vec::new();
-        for target in targets {
-            match target {
-                Target::Literal(addr) => names.push(vec![addr]),
-                Target::Name { host, port } => unknown.push((host, port)),
-            }
-        }
-        if unknown.is_empty() {
-            self.call(|live, out, now| live.engine.join(now, &names, out))??;
-            return Ok(0);
-        }
-        // Whoever resolves last joins all of them.
-        let gathered = Arc::new(Mutex::new((unknown.len(), names)));
-        for (host, port) in unknown {
-            let (node, gathered, name) = (Arc::downgrade(self), gathered.clone(), host.clone());
-            resolver::resolve(host, port, move |found| {
-                let Some(node) = node.upgrade() else { return };
-                let mut gathered = gathered.lock();
-                gathered.1.push(node.found(&name, found));
-                gathered.0 -= 1;
-                if gathered.0 == 0 {
-                    node.tell_driver(Resolved::Contacts(std::mem::take(&mut gathered.1)));
-                }
-            });
+        let contacts = self.look_up(targets, None);
+        let known = {
+            let mut contacts = contacts.lock();
+            if contacts.left > 0 { Vec::new() } else { std::mem::take(&mut contacts.found) }
+        };
+        if !known.is_empty() {
+            self.call(|live, out, now| live.engine.join(now, &known, out))??;
         }
         Ok(0)
     }
 
-    /// Waits for the resolver where there are host names.
+    /// Waits for the resolver where there are host names. Those that it has not found in time are joined when it has;
+    /// true: there are such.
     fn resolve_contacts(
         self: &Arc<Self>,
         targets: Vec<Target>,
         deadline: Option<Clock>,
-    ) -> Result<Vec<Vec<SocketAddr>>> {
+    ) -> Result<(Vec<Vec<SocketAddr>>, bool)> {
         let limit = Clock::now().checked_add(self.config.lock().join_timeout);
         let until = [deadline, limit].into_iter().flatten().min();
-        let mut names = Vec::new();
-        let (tell, told) = bounded(targets.len());
-        let mut waiting = 0;
-        for target in targets {
-            match target {
-                Target::Literal(addr) => names.push(vec![addr]),
-                Target::Name { host, port } => {
-                    waiting += 1;
-                    let tell = tell.clone();
-                    resolver::resolve(host.clone(), port, move |found| {
-                        let _ = tell.try_send((host, found));
-                    });
-                }
-            }
-        }
-        while waiting > 0 {
+        let (tell, told) = bounded(1);
+        let contacts = self.look_up(targets, Some(tell));
+        if contacts.lock().left > 0 {
             let timeout = until.map_or(EVER, |at| at.saturating_duration_since(Clock::now()));
             select! {
-                recv(told) -> found => {
-                    if let Ok((name, found)) = found {
-                        names.push(self.found(&name, found));
-                    }
-                    waiting -= 1;
-                }
+                recv(told) -> _ => {}
                 recv(self.ending.1) -> _ => return Err(self.interrupted()),
-                default(timeout) => break,
+                default(timeout) => {}
             }
         }
-        Ok(names)
+        let mut contacts = contacts.lock();
+        contacts.waiter = None;
+        Ok((std::mem::take(&mut contacts.found), contacts.left > 0))
+    }
+
+    fn look_up(self: &Arc<Self>, targets: Vec<Target>, waiter: Option<Sender<()>>) -> Arc<Mutex<Contacts>> {
+        let mut found = Vec::new();
+        let mut unknown = Vec::new();
+        for target in targets {
+            match target {
+                Target::Literal(addr) => found.push(vec![addr]),
+                Target::Name { host, port } => unknown.push((host, port)),
+            }
+        }
+        let contacts = Arc::new(Mutex::new(Contacts { left: unknown.len(), found, waiter }));
+        for (host, port) in unknown {
+            let (node, contacts, name) = (Arc::downgrade(self), contacts.clone(), host.clone());
+            resolver::resolve(host, port, move |found| {
+                let Some(node) = node.upgrade() else { return };
+                let addrs = node.found(&name, found);
+                let mut contacts = contacts.lock();
+                contacts.found.push(addrs);
+                contacts.left -= 1;
+                if contacts.left > 0 {
+                    return;
+                }
+                match contacts.waiter.take() {
+                    Some(waiter) => _ = waiter.try_send(()),
+                    None => node.tell_driver(Resolved::Contacts(std::mem::take(&mut contacts.found))),
+                }
+            });
+        }
+        contacts
     }
 
     fn leave(self: &Arc<Self>, wait: Wait) -> Result<()> {
@@ -1255,13 +1274,13 @@ impl Shared {
     pub(crate) fn run_callbacks(self: &Arc<Self>, max: usize) -> bool {
         self.posted.store(false, SeqCst);
         let Ok(pass) = self.callbacks.enter() else { return false };
-        self.drain_log(&pass);
+        let mut has_lines = self.drain_log(&pass);
         for _ in 0..max {
             if !pass.is_open() {
                 return false;
             }
-            let Some(event) = self.inbox.pop() else { return false };
-            self.run_handlers(&pass, &event);
+            let Some(event) = self.inbox.pop() else { return has_lines };
+            has_lines = self.run_handlers(&pass, &event);
         }
         true
     }
@@ -1278,21 +1297,25 @@ impl Shared {
         let mark = self.inbox.mark();
         let max = if max <= 0 { usize::MAX } else { max as usize };
         let mut count = 0;
-        self.drain_log(&pass);
+        let mut has_lines = self.drain_log(&pass);
         while count < max && pass.is_open() {
             let Some(event) = self.inbox.pop_before(mark) else { break };
-            self.run_handlers(&pass, &event);
+            has_lines = self.run_handlers(&pass, &event);
             count += 1;
+        }
+        if has_lines {
+            self.inbox.poke();
         }
         Ok(count)
     }
 
-    fn run_handlers(self: &Arc<Self>, pass: &Pass<'_>, event: &Event) {
+    /// True: log lines wait.
+    fn run_handlers(self: &Arc<Self>, pass: &Pass<'_>, event: &Event) -> bool {
         for text in pass.run(event) {
             self.tally.handler_panics.fetch_add(1, Relaxed);
             self.log(level::ERROR, "bruit::node", || format!("a handler of {} panicked: {text}", event.kind.name()));
         }
-        self.drain_log(pass);
+        self.drain_log(pass)
     }
 
     fn on_event(self: &Arc<Self>, mask: u32, f: EventFn) -> Result<u64> {
@@ -1347,10 +1370,13 @@ impl Shared {
         }
     }
 
-    fn drain_log(&self, pass: &Pass<'_>) {
-        while let Some(line) = self.log.pop() {
+    /// What waits now, and not what is written meanwhile: a sink may cause lines itself. True: there are more.
+    fn drain_log(&self, pass: &Pass<'_>) -> bool {
+        for _ in 0..self.log.len() {
+            let Some(line) = self.log.pop() else { break };
             pass.log(line.level, line.target, &line.text);
         }
+        self.log.len() > 0
     }
 
     fn log_event(self: &Arc<Self>, event: &Event) {
@@ -1370,6 +1396,29 @@ impl Shared {
         (runtime.events_dropped, runtime.events_coalesced) = self.inbox.losses();
         runtime.log_dropped = self.log.dropped();
         Ok(Stats { engine, runtime })
+    }
+}
+
+/// The contacts of a join on their way to addresses.
+struct Contacts {
+    /// Host names that the resolver works on.
+    left: usize,
+    found: Vec<Vec<SocketAddr>>,
+    /// Told when none is left. None: nobody waits, and the driver joins.
+    waiter: Option<Sender<()>>,
+}
+
+/// A seed's name that is being looked up, until it is answered or given up.
+struct Question {
+    node: Weak<Shared>,
+    seed: usize,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if let Some(node) = self.node.upgrade() {
+            node.asked.lock().remove(&self.seed);
+        }
     }
 }
 
@@ -1416,13 +1465,17 @@ fn describe(event: &Event) -> String {
 mod tests {
     use super::*;
 
-    fn node(name: &str, runtime: &Runtime) -> Node {
+    fn settings(name: &str) -> Config {
         let mut config = Config::new();
         for (key, value) in [("name", name), ("bind", "127.0.0.1:0"), ("dispatch", "manual")] {
             config.set(key, value).unwrap();
         }
         config.keys = vec![[7; 32]];
-        let node = Node::new(&config, Some(runtime.clone())).unwrap();
+        config
+    }
+
+    fn node(name: &str, runtime: &Runtime) -> Node {
+        let node = Node::new(&settings(name), Some(runtime.clone())).unwrap();
         node.start().unwrap();
         node
     }
@@ -1493,9 +1546,7 @@ mod tests {
             assert_eq!(node.state(), NodeState::Stopped);
             std::net::UdpSocket::bind(address).expect("its port is free");
         }
-        let mut config = Config::new();
-        config.set("bind", "127.0.0.1:0").unwrap();
-        let late = Node::new(&config, Some(runtime.clone())).unwrap();
+        let late = Node::new(&settings("late"), Some(runtime.clone())).unwrap();
         assert_eq!(late.start().unwrap_err().code, Code::Io);
         assert_eq!(late.state(), NodeState::New);
     }
@@ -1540,6 +1591,60 @@ mod tests {
         // What stops it is obeyed after the tick.
         assert_eq!(node.stop(Wait::Forever), Ok(()));
         assert_eq!(node.stat("late_ticks"), Ok(0));
+    }
+
+    /// Keeps the resolver from everything that is asked later, until it is dropped.
+    fn busy_resolver() -> Sender<()> {
+        let (busy, over) = bounded(0);
+        resolver::resolve("127.0.0.1".into(), 1, move |_| _ = over.recv());
+        busy
+    }
+
+    #[test]
+    fn a_join_whose_names_resolve_too_late_goes_on_by_itself() {
+        let runtime = Runtime::new().unwrap();
+        let [a, b] = ["a", "b"].map(|name| node(name, &runtime));
+        let busy = busy_resolver();
+        let contact = format!("localhost:{}", a.address().unwrap().port());
+        let early = b.join(&[&contact], Wait::For(Duration::from_millis(20)));
+        assert_eq!(early.unwrap_err().code, Code::Timeout);
+        drop(busy);
+        while b.members().unwrap().members.len() < 2 {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_seed_whose_name_resolves_slowly_is_asked_for_once() {
+        let mut config = settings("a");
+        config.seeds = vec!["localhost:1".into()];
+        let node = Node::new(&config, None).unwrap();
+        let busy = busy_resolver();
+        for _ in 0..3 {
+            assert!(node.shared().resolve_seeds(&[0]).is_empty());
+        }
+        assert_eq!(Arc::weak_count(node.shared()), 1, "one question");
+        drop(busy);
+        while Arc::weak_count(node.shared()) > 0 {
+            std::thread::yield_now();
+        }
+        assert!(node.shared().asked.lock().is_empty(), "it may be asked again");
+    }
+
+    #[test]
+    fn a_log_sink_that_causes_lines_keeps_nobody_for_ever() {
+        let own = Arc::new(OnceLock::<Node>::new());
+        let node = own.clone();
+        let sink = LogSink::new(level::INFO, move |_, _, _| {
+            node.get().unwrap().shared().log(level::INFO, "test", || "again".into());
+        });
+        let node = own.get_or_init(|| Node::new_with(&settings("a"), None, Adopt::default(), Some(sink)).unwrap());
+        node.shared().log(level::INFO, "test", || "first".into());
+        for _ in 0..3 {
+            assert_eq!(node.wait(Wait::Forever), Ok(true), "the line that the last one caused");
+            assert_eq!(node.dispatch(0), Ok(0));
+        }
+        node.free().unwrap();
     }
 
     /// An address that takes datagrams and never answers.
