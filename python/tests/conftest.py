@@ -64,6 +64,14 @@ class Script:
         _, errors = self.process.communicate(timeout=10)
         raise AssertionError(f"no {wanted!r} in {self.lines!r}; errors: {errors}")
 
+    def threads(self) -> list[str]:
+        """The names of its threads."""
+        found = []
+        for thread in os.listdir(f"/proc/{self.process.pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{self.process.pid}/task/{thread}/comm") as name:
+                found.append(name.read().strip())
+        return found
+
     def until_it_waits(self) -> None:
         """Until its main thread waits: for the one thing that it can wait for after its last line."""
         until(lambda: asleep(self.process.pid, self.process.pid), 20)

@@ -11,7 +11,7 @@ import sys
 
 import bruit
 import pytest
-from conftest import WARNINGS
+from conftest import WARNINGS, until
 
 NODE = """
     import os, signal, sys, threading, time
@@ -247,6 +247,7 @@ def test_ctrl_c_ends_a_start_that_looks_up_a_name(script, slow_lookup):
     """
     waiting = script(NODE + program)
     waiting.expect("ready")
+    until(lambda: "bruit-wait" in waiting.threads())
     waiting.until_it_waits()
     waiting.send(signal.SIGINT)
     assert waiting.expect("interrupted") == "stopped"

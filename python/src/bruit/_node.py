@@ -493,13 +493,13 @@ class Node(NodeBase):
         `IoError` with its `errno` where the address cannot be had; the node is still new then. An exception of a signal's
         handler, as `KeyboardInterrupt`, stops it.
         """
-        starting = self._starting()
         try:
-            starting.wait(None)
+            self._starting().wait_result()
+        except BruitError:
+            raise
         except BaseException:
             self._native.stop(0.0)
             raise
-        starting.result()
         self._started()
         return self
 

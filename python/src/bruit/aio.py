@@ -46,9 +46,8 @@ class Node(NodeBase):
 
     async def start(self) -> Node:
         """As `bruit.Node.start`. Cancelled, it stops the node."""
-        starting = self._starting()
         try:
-            await _ended(starting)
+            await _ended(self._starting())
         except BruitError:
             raise
         except BaseException:
