@@ -144,6 +144,11 @@ impl Relay {
         held.len()
     }
 
+    /// How many datagrams are held back.
+    pub fn held(&self) -> usize {
+        self.rules(|r| r.held.len())
+    }
+
     /// Every stream is closed as soon as it is opened.
     pub fn refuse_streams(&self) {
         self.rules(|r| r.no_streams = true);
