@@ -957,3 +957,23 @@ fn a_node_that_has_stopped_has_no_links() {
     w.node.stop(FOR).unwrap();
     assert_eq!(w.stat("links"), 0);
 }
+
+#[test]
+fn what_queues_get_and_lose_is_counted_also_when_they_are_gone() {
+    let node = started(&config("a", &[]));
+    let small = node.queue(EventKind::Update.bit() | EventKind::Join.bit(), 1).unwrap();
+    let counts = || ["events", "events_dropped", "events_coalesced"].map(|name| node.stat(name).unwrap());
+    assert_eq!(counts(), [0, 0, 0]);
+    let b = Witness::start(&config("b", &[&node.address().unwrap().to_string()]));
+    until("b is there", || counts()[0] == 1);
+    for i in 0..3u8 {
+        b.node.set_meta(&[("i", Some(&[i]))]).unwrap();
+        until("it has arrived", || counts()[0] == 2 + u64::from(i));
+    }
+    assert_eq!(counts(), [4, 1, 2], "the join went, and three updates are one");
+    drop(small);
+    assert_eq!(counts(), [4, 1, 2]);
+    let _other = node.queue(u32::MAX, 1).unwrap();
+    node.stop(FOR).unwrap();
+    assert_eq!(counts()[1..], [1, 2]);
+}

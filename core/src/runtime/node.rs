@@ -381,7 +381,10 @@ impl Drop for EventQueue {
         if self.born.elsewhere() {
             std::mem::forget((queue, std::mem::take(&mut self.node)));
         } else if let (Some(queue), Some(node)) = (queue, self.node.upgrade()) {
-            node.queues.lock().retain(|q| !Arc::ptr_eq(q, &queue));
+            let mut queues = node.queues.lock();
+            if let Some(i) = queues.iter().position(|q| Arc::ptr_eq(q, &queue)) {
+                node.keep_losses(&queues.remove(i));
+            }
         }
     }
 }
@@ -1234,6 +1237,7 @@ impl Shared {
         }
         for queue in self.queues.lock().iter().filter(|q| q.mask & kind != 0) {
             queue.inbox.push(event);
+            self.tally.events.fetch_add(1, Relaxed);
         }
     }
 
@@ -1252,10 +1256,21 @@ impl Shared {
     }
 
     fn close_queues(&self) {
-        let queues = std::mem::take(&mut *self.queues.lock());
+        let queues = {
+            let mut queues = self.queues.lock();
+            queues.iter().for_each(|queue| self.keep_losses(queue));
+            std::mem::take(&mut *queues)
+        };
         for queue in queues {
             queue.inbox.close();
         }
+    }
+
+    /// Of a queue that ends. Under the lock of the queues, so that nobody counts it twice.
+    fn keep_losses(&self, queue: &Queue) {
+        let (dropped, coalesced) = queue.inbox.losses();
+        self.tally.events_dropped.fetch_add(dropped, Relaxed);
+        self.tally.events_coalesced.fetch_add(coalesced, Relaxed);
     }
 
     fn post(self: &Arc<Self>) {
@@ -1392,8 +1407,14 @@ impl Shared {
         self.check()?;
         let engine = self.peek(|live| live.engine.counters().clone());
         let engine = engine.unwrap_or_else(|| self.last.lock().counters.clone());
+        let queues = self.queues.lock();
         let mut runtime = self.tally.read();
-        (runtime.events_dropped, runtime.events_coalesced) = self.inbox.losses();
+        for inbox in queues.iter().map(|queue| &queue.inbox).chain([&self.inbox]) {
+            let (dropped, coalesced) = inbox.losses();
+            runtime.events_dropped += dropped;
+            runtime.events_coalesced += coalesced;
+        }
+        drop(queues);
         runtime.log_dropped = self.log.dropped();
         Ok(Stats { engine, runtime })
     }
