@@ -977,3 +977,19 @@ fn what_queues_get_and_lose_is_counted_also_when_they_are_gone() {
     node.stop(FOR).unwrap();
     assert_eq!(counts()[1..], [1, 2]);
 }
+
+#[test]
+fn a_handler_that_comes_later_hears_what_happens_from_then_on() {
+    let node = started(&manual("a", &[]));
+    let b = Witness::start(&config("b", &[&node.address().unwrap().to_string()]));
+    assert_eq!(node.wait(FOR), Ok(true), "b is there, and nobody has been told");
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let journal = heard.clone();
+    node.on_event(u32::MAX, Box::new(move |e: &Event| journal.lock().unwrap().push(e.kind))).unwrap();
+    b.node.leave(FOR).unwrap();
+    until("b has left", || {
+        node.dispatch(0).unwrap();
+        heard.lock().unwrap().contains(&EventKind::Left)
+    });
+    assert!(!heard.lock().unwrap().contains(&EventKind::Join));
+}

@@ -54,6 +54,8 @@ pub(crate) struct Callbacks {
 struct Handler {
     id: u64,
     mask: u32,
+    /// The number of the first event that is for it.
+    from: u64,
     call: Mutex<Option<EventFn>>,
     gone: AtomicBool,
 }
@@ -105,14 +107,14 @@ impl Callbacks {
         self.mask.load(Acquire) == 0
     }
 
-    /// `None` where the gate is closed; the box is dropped then.
-    pub(crate) fn add(&self, mask: u32, f: EventFn) -> Option<u64> {
+    /// For events from the number `from` on. `None` where the gate is closed; the box is dropped then.
+    pub(crate) fn add(&self, mask: u32, from: u64, f: EventFn) -> Option<u64> {
         let gate = self.gate.lock();
         if !gate.open {
             return None;
         }
         let id = self.next.fetch_add(1, Relaxed);
-        let handler = Handler { id, mask, call: Mutex::new(Some(f)), gone: AtomicBool::new(false) };
+        let handler = Handler { id, mask, from, call: Mutex::new(Some(f)), gone: AtomicBool::new(false) };
         self.handlers.lock().push(Arc::new(handler));
         self.mask.fetch_or(mask, AcqRel);
         Some(id)
@@ -208,10 +210,10 @@ impl Callbacks {
 
 impl Pass<'_> {
     /// Runs the handlers that want this event; answers with the text of panics.
-    pub(crate) fn run(&self, event: &Event) -> Vec<String> {
+    pub(crate) fn run(&self, number: u64, event: &Event) -> Vec<String> {
         let mut panics = Vec::new();
-        let handlers: Vec<Arc<Handler>> =
-            self.0.handlers.lock().iter().filter(|h| h.mask & event.kind.bit() != 0).cloned().collect();
+        let wants = |h: &Arc<Handler>| h.mask & event.kind.bit() != 0 && h.from <= number;
+        let handlers: Vec<Arc<Handler>> = self.0.handlers.lock().iter().filter(|h| wants(h)).cloned().collect();
         for handler in handlers {
             if !self.0.is_open() {
                 break;

@@ -87,11 +87,11 @@ impl Inbox {
     }
 
     pub(crate) fn pop(&self) -> Option<Event> {
-        self.pop_before(u64::MAX)
+        self.pop_before(u64::MAX).map(|(_, event)| event)
     }
 
-    /// Pops what was queued before `mark` was taken.
-    pub(crate) fn pop_before(&self, mark: u64) -> Option<Event> {
+    /// Pops what was queued before `mark` was taken, with its number; an OVERFLOW has the greatest of all.
+    pub(crate) fn pop_before(&self, mark: u64) -> Option<(u64, Event)> {
         let mut state = self.state.lock();
         if !state.queue.has_before(mark) {
             return None;
@@ -105,8 +105,9 @@ impl Inbox {
         event
     }
 
+    /// The number that the next event will have.
     pub(crate) fn mark(&self) -> u64 {
-        self.state.lock().queue.tail()
+        self.state.lock().queue.next
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -215,9 +216,11 @@ impl State {
 /// Events in order, with holes where one was folded into a later one.
 #[derive(Debug)]
 struct Queue {
-    items: VecDeque<Option<Event>>,
-    /// Sequence number of `items[0]`.
+    items: VecDeque<Option<(u64, Event)>>,
+    /// Sequence number of `items[0]`. It is the place, and moves when holes are filled; what an event keeps is the
+    /// number beside it.
     head: u64,
+    next: u64,
     live: usize,
     bounds: Bounds,
     members: usize,
@@ -244,6 +247,7 @@ impl Queue {
         Queue {
             items: VecDeque::new(),
             head: 0,
+            next: 0,
             live: 0,
             bounds,
             members: 0,
@@ -264,7 +268,7 @@ impl Queue {
     }
 
     fn has_before(&self, mark: u64) -> bool {
-        self.must_say() || (self.live > 0 && self.head < mark)
+        self.must_say() || self.items.iter().flatten().next().is_some_and(|&(number, _)| number < mark)
     }
 
     fn must_say(&self) -> bool {
@@ -287,7 +291,8 @@ impl Queue {
         if let Some(pending) = &mut self.pending {
             note(pending, &event, seq);
         }
-        self.items.push_back(Some(event));
+        self.items.push_back(Some((self.next, event)));
+        self.next += 1;
         seq
     }
 
@@ -295,7 +300,7 @@ impl Queue {
         if self.pending.is_none() {
             let mut pending = BTreeMap::new();
             for (i, item) in self.items.iter().enumerate() {
-                if let Some(item) = item {
+                if let Some((_, item)) = item {
                     note(&mut pending, item, self.head + i as u64);
                 }
             }
@@ -337,31 +342,31 @@ impl Queue {
 
     fn take_if(&mut self, seq: u64, cond: impl Fn(&Event) -> bool) -> Option<Event> {
         let slot = self.items.get_mut(usize::try_from(seq.checked_sub(self.head)?).ok()?)?;
-        if !slot.as_ref().is_some_and(cond) {
+        if !slot.as_ref().is_some_and(|(_, event)| cond(event)) {
             return None;
         }
-        let event = slot.take()?;
+        let (_, event) = slot.take()?;
         self.live -= 1;
         self.members -= usize::from(is_about_member(event.kind));
         Some(event)
     }
 
-    fn pop(&mut self) -> Option<Event> {
+    fn pop(&mut self) -> Option<(u64, Event)> {
         self.said = self.must_say();
         if self.said {
             let mut event = Event::new(EventKind::Overflow, 0);
             event.count = std::mem::take(&mut self.dropped);
-            return Some(event);
+            return Some((u64::MAX, event));
         }
         while let Some(item) = self.items.pop_front() {
             self.head += 1;
-            if let Some(event) = item {
+            if let Some((number, event)) = item {
                 self.live -= 1;
                 self.members -= usize::from(is_about_member(event.kind));
                 if self.live == 0 {
                     self.relax();
                 }
-                return Some(event);
+                return Some((number, event));
             }
         }
         None
@@ -399,7 +404,7 @@ impl Queue {
     fn drop_oldest(&mut self, class: impl Fn(&Event) -> bool) {
         // FATAL is the last word; there is one.
         let may_go = |e: &Event| class(e) && e.kind != EventKind::Fatal;
-        let oldest = self.items.iter().position(|item| item.as_ref().is_some_and(may_go));
+        let oldest = self.items.iter().position(|item| item.as_ref().is_some_and(|(_, event)| may_go(event)));
         if let Some(i) = oldest {
             self.take(self.head + i as u64);
             self.dropped += 1;
@@ -601,7 +606,7 @@ mod tests {
         // And a reader who wants no more than what was there when it came gets no more.
         flood();
         let mark = inbox.mark();
-        assert_eq!(inbox.pop_before(mark).map(|e| e.kind), overflow);
+        assert_eq!(inbox.pop_before(mark).map(|(_, e)| e.kind), overflow);
         flood();
         assert!(inbox.pop_before(mark).is_none() && !inbox.is_empty());
     }

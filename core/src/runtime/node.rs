@@ -208,7 +208,8 @@ impl Node {
         shared.call(|live, out, now| live.engine.set_meta(now, changes, out))?
     }
 
-    /// Registers a handler for the kinds in `mask` (bits of `EventKind`). The box is dropped exactly once, after its
+    /// Registers a handler for the kinds in `mask` (bits of `EventKind`): for what happens from now on, not for what is
+    /// queued already. (An OVERFLOW is for all handlers, whatever it counts.) The box is dropped exactly once, after its
     /// last call has returned (on failure: at once).
     pub fn on_event(&self, mask: u32, f: Box<dyn FnMut(&Event) + Send>) -> Result<u64> {
         self.shared().on_event(mask, f)
@@ -1294,8 +1295,8 @@ impl Shared {
             if !pass.is_open() {
                 return false;
             }
-            let Some(event) = self.inbox.pop() else { return has_lines };
-            has_lines = self.run_handlers(&pass, &event);
+            let Some((number, event)) = self.inbox.pop_before(u64::MAX) else { return has_lines };
+            has_lines = self.run_handlers(&pass, number, &event);
         }
         true
     }
@@ -1314,8 +1315,8 @@ impl Shared {
         let mut count = 0;
         let mut has_lines = self.drain_log(&pass);
         while count < max && pass.is_open() {
-            let Some(event) = self.inbox.pop_before(mark) else { break };
-            has_lines = self.run_handlers(&pass, &event);
+            let Some((number, event)) = self.inbox.pop_before(mark) else { break };
+            has_lines = self.run_handlers(&pass, number, &event);
             count += 1;
         }
         if has_lines {
@@ -1325,8 +1326,8 @@ impl Shared {
     }
 
     /// True: log lines wait.
-    fn run_handlers(self: &Arc<Self>, pass: &Pass<'_>, event: &Event) -> bool {
-        for text in pass.run(event) {
+    fn run_handlers(self: &Arc<Self>, pass: &Pass<'_>, number: u64, event: &Event) -> bool {
+        for text in pass.run(number, event) {
             self.tally.handler_panics.fetch_add(1, Relaxed);
             self.log(level::ERROR, "bruit::node", || format!("a handler of {} panicked: {text}", event.kind.name()));
         }
@@ -1342,7 +1343,7 @@ impl Shared {
         if self.state() == NodeState::Failed {
             return Err(self.why_not());
         }
-        let id = self.callbacks.add(mask, f).ok_or_else(|| self.why_not())?;
+        let id = self.callbacks.add(mask, self.inbox.mark(), f).ok_or_else(|| self.why_not())?;
         // After it was added: a start that goes on meanwhile sees either the handler or nothing of the threads.
         let mut ready = Ok(());
         if !self.is_manual {
