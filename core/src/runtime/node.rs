@@ -140,7 +140,8 @@ impl Node {
 
     /// Asks the contacts (`host:port`, or `host` with the default port) to let this node in; returns how many
     /// answered. With `Wait::Now`: `Ok(0)` at once, and a JOINED event follows. `E_TIMEOUT` where nobody answered in
-    /// time (the seeds are called on); `E_REFUSED` where somebody said no; `E_ADDRESS` where no name resolves.
+    /// time: the seeds are called on, and names that do not resolve in time are joined when they do; `E_REFUSED` where
+    /// somebody said no; `E_ADDRESS` where no name resolves.
     pub fn join(&self, contacts: &[&str], wait: Wait) -> Result<usize> {
         self.shared().join(contacts, wait)
     }
