@@ -102,7 +102,7 @@ pub struct bruit_stats {
     pub records_out: u64,
     /** bytes written to links */
     pub record_bytes_out: u64,
-    /** stream records dropped because a queue was full or a link could not be made */
+    /** stream records dropped because a queue was full, or a link could not be made or ended */
     pub records_dropped: u64,
     /** links open now */
     pub links: u64,
@@ -132,7 +132,7 @@ pub struct bruit_stats {
     pub events: u64,
     /** membership events folded into later ones because the application was behind */
     pub events_coalesced: u64,
-    /** events dropped because the inbox was full */
+    /** events dropped because the inbox or a queue was full */
     pub events_dropped: u64,
     /** panics of the application's handlers */
     pub handler_panics: u64,

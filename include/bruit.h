@@ -551,7 +551,7 @@ typedef struct bruit_stats {
     uint64_t records_out;
     /** bytes written to links */
     uint64_t record_bytes_out;
-    /** stream records dropped because a queue was full or a link could not be made */
+    /** stream records dropped because a queue was full, or a link could not be made or ended */
     uint64_t records_dropped;
     /** links open now */
     uint64_t links;
@@ -581,7 +581,7 @@ typedef struct bruit_stats {
     uint64_t events;
     /** membership events folded into later ones because the application was behind */
     uint64_t events_coalesced;
-    /** events dropped because the inbox was full */
+    /** events dropped because the inbox or a queue was full */
     uint64_t events_dropped;
     /** panics of the application's handlers */
     uint64_t handler_panics;

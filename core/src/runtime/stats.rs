@@ -55,7 +55,7 @@ runtime_counters! {
     record_bytes_in: "bytes received on links",
     records_out: "stream records written to links",
     record_bytes_out: "bytes written to links",
-    records_dropped: "stream records dropped because a queue was full or a link could not be made",
+    records_dropped: "stream records dropped because a queue was full, or a link could not be made or ended",
     links: "links open now",
     links_dialed: "links that we opened",
     links_accepted: "links that peers opened",
@@ -70,7 +70,7 @@ runtime_counters! {
     late_ticks: "timers that fired late by more than stall_threshold",
     events: "events queued for the application",
     events_coalesced: "membership events folded into later ones because the application was behind",
-    events_dropped: "events dropped because the inbox was full",
+    events_dropped: "events dropped because the inbox or a queue was full",
     handler_panics: "panics of the application's handlers",
     log_dropped: "log lines dropped because too many waited",
 }
