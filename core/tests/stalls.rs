@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::{Witness, config, free_address, set};
 
 /// Well above `stall_threshold`, and longer than any timer of this test.
-const STALL: Duration = Duration::from_millis(500);
+const STALL: Duration = Duration::from_millis(250);
 
 /// The thread to hold up, and how many more times it may ask for memory before that. 0: it is not held up.
 static DRIVER: AtomicI32 = AtomicI32::new(0);
@@ -60,7 +60,7 @@ fn notices_all_stalls(seed: &str) {
     let a = Witness::start(&config);
     a.until("it calls", |w| w.stat("datagrams_out") > 3 && threads("bruit-io").len() == 1);
     DRIVER.store(threads("bruit-io")[0], SeqCst);
-    for nth in 1..=24 {
+    for nth in 1..=12 {
         let before = (a.stat("late_ticks"), a.stat("stalls"));
         LEFT.store(nth, SeqCst);
         a.until("it was held up", |_| LEFT.load(SeqCst) == 0);
@@ -71,7 +71,6 @@ fn notices_all_stalls(seed: &str) {
 }
 
 #[test]
-#[ignore = "fails: a stall in the middle of a tick goes unnoticed, because its next timer counts from when it is set"]
 fn a_driver_that_stands_still_notices_it_wherever_it_is() {
     // A seed that takes everything and answers nothing.
     let (udp, _tcp) = loop {
@@ -84,7 +83,6 @@ fn a_driver_that_stands_still_notices_it_wherever_it_is() {
 }
 
 #[test]
-#[ignore = "fails: what comes of a refused packet fires the timers that are due before anybody asks how late they are"]
 fn a_driver_that_stands_still_notices_it_also_where_refusals_come_first() {
     notices_all_stalls(&free_address().to_string());
 }
