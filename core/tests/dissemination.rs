@@ -79,7 +79,7 @@ fn gossip_never_takes_more_than_its_budget() {
 
 #[test]
 fn a_change_is_known_to_all_soon_and_told_once_to_each_application() {
-    for (n, limit) in [(10, 100), (100, 500)] {
+    for (n, limit) in [(10, 110), (100, 500)] {
         let mut world = World::new(n as u64);
         let nodes = world.cluster(n, &Config::new());
         world.run_until(secs(20), |w| w.all_list(&nodes, n)).expect("they find each other");

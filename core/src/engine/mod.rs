@@ -176,6 +176,7 @@ impl Engine {
         if matches!(self.life, Life::New | Life::Silent) {
             return;
         }
+        // What they bring forward is due now. Only a tick acts on time, because the driver tells first how late it is.
         match input {
             Input::Packet(packet) => self.packet(now, packet, out),
             Input::Unreachable { addr, via } => {
@@ -183,11 +184,9 @@ impl Engine {
                     self.probe.on_unreachable(cx!(self, now, out), &self.members, addr);
                 }
                 self.contacts.on_unreachable(cx!(self, now, out), addr, via);
-                self.tick(now, out);
             }
             Input::Resolved { seed, addrs } => {
                 self.contacts.on_resolved(cx!(self, now, out), &self.members, seed, addrs);
-                self.tick(now, out);
             }
             Input::Tick => self.tick(now, out),
         }
