@@ -13,10 +13,10 @@
 //! Departure from SWIM §4.2, where Confirm is final: a member that was declared dead by mistake comes
 //! back by raising its incarnation, because a false death must not need a restart.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::hash::Hasher;
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
@@ -26,32 +26,34 @@ use crate::id::{Epoch, Incarnation, NodeName, Peer, RunId};
 use crate::outbox::{Destination, Via};
 use crate::rng::{Rng, mix};
 use crate::time::{Duration, Instant};
-use crate::view::{Member, MemberState};
-use crate::wire::frame::Record;
+use crate::view::MemberState;
+use crate::wire::frame::{BUCKET_BITS_MAX, Record};
 
+/// One member. The table is most of a node's memory, and a simulated cluster of 10,000 has 10^8 of these: what is not
+/// needed of every member at every time is elsewhere (pictures, pulls under way).
 #[derive(Debug)]
 pub struct Entry {
     pub name: NodeName,
     pub run: RunId,
     pub epoch: Epoch,
     pub incarnation: Incarnation,
-    pub addr: SocketAddr,
-    pub status: MemberState,
     pub since: Instant,
-    /// When we last knew it alive at first hand, or by somebody who was in touch.
-    pub heard: Instant,
-    pub protocol: u32,
-    pub app_version: u32,
-    pub rtt: Rtt,
     /// What it tells about itself, as far as we have it.
     pub state: SparseState,
-    /// A pull for `state` is under way until then.
-    pub pulling: Instant,
-    /// The application's picture of this entry, until something changes.
-    pub picture: Option<Arc<Member>>,
-    generation: u32,
-    live_at: u32,
+    pub rtt: Rtt,
+    /// The second in which we last knew it alive, at first hand or by somebody who was in touch.
+    heard: u32,
+    pub app_version: u32,
+    /// The protocol that it speaks; `u16::MAX` stands for whatever is above it, too.
+    pub protocol: u16,
+    generation: u16,
+    pub status: MemberState,
+    addr: Packed,
 }
+
+// 16 bytes of it are the name; where addresses have 64 bits and their high ones first, it takes 24.
+const _: () = assert!(size_of::<Entry>() <= 80 + size_of::<NodeName>() && size_of::<NodeName>() <= 24);
+const _: () = assert!(size_of::<Option<Entry>>() == size_of::<Entry>(), "an empty slot is told by a run of zero");
 
 impl Entry {
     pub fn is_live(&self) -> bool {
@@ -59,8 +61,78 @@ impl Entry {
     }
 
     pub fn to(&self) -> Destination {
-        Destination { addr: self.addr, run: Some(self.run), via: Via::Datagram }
+        Destination { addr: self.addr(), run: Some(self.run), via: Via::Datagram }
     }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr.unpack()
+    }
+
+    /// It is reached at `addr`; a scope or flow label there does not count.
+    pub fn is_at(&self, addr: SocketAddr) -> bool {
+        self.addr == Packed::from(addr)
+    }
+
+    pub fn move_to(&mut self, addr: SocketAddr) {
+        self.addr = addr.into();
+    }
+
+    /// It is alive.
+    pub fn hear(&mut self, now: Instant) {
+        self.heard = second(now);
+    }
+
+    /// We have not heard of it since `at`. Whole seconds are compared: who was heard in the very second of `at` may
+    /// be thought younger by a second than it is, but nobody is thought older.
+    pub fn is_unheard_since(&self, at: Instant) -> bool {
+        self.heard < second(at)
+    }
+
+    /// Another life of the same name begins: all that is known of it is in the record, but for its metadata.
+    pub fn begin(&mut self, record: &Record<'_>, now: Instant) {
+        let name = self.name.clone();
+        *self = Entry { generation: self.generation, ..entry(record, name, MemberState::Alive, now) };
+    }
+}
+
+/// An address as the wire has it: without scope and flow label, in 19 bytes and not 32.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Packed {
+    ip: [u8; 16],
+    port: [u8; 2],
+    is_v4: bool,
+}
+
+impl From<SocketAddr> for Packed {
+    fn from(addr: SocketAddr) -> Packed {
+        let (ip, is_v4) = match addr.ip() {
+            // As a mapped one, but told from it.
+            IpAddr::V4(ip) => (ip.to_ipv6_mapped(), true),
+            IpAddr::V6(ip) => (ip, false),
+        };
+        Packed { ip: ip.octets(), port: addr.port().to_ne_bytes(), is_v4 }
+    }
+}
+
+impl Packed {
+    fn unpack(self) -> SocketAddr {
+        let ip = match self.ip {
+            [.., a, b, c, d] if self.is_v4 => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+            ip => IpAddr::V6(Ipv6Addr::from(ip)),
+        };
+        SocketAddr::new(ip, u16::from_ne_bytes(self.port))
+    }
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.unpack().fmt(f)
+    }
+}
+
+/// The second of an instant: 136 years of them.
+fn second(at: Instant) -> u32 {
+    u32::try_from(at.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX)
 }
 
 /// Smoothed round-trip time, RFC 6298 §2: mean and mean deviation, in microseconds.
@@ -122,16 +194,22 @@ pub fn ruling(known: (MemberState, Incarnation), told: (MemberState, Incarnation
 #[derive(Debug)]
 pub struct Members {
     slots: Vec<Option<Entry>>,
-    free: Vec<u32>,
-    generations: Vec<u32>,
+    /// Empty slots, each as the peer that its next tenant will be.
+    free: Vec<Peer>,
     by_run: HashTable<u32>,
     by_name: HashTable<u32>,
-    /// Live slots in no order that means anything, for drawing peers by lot. Never in hash order.
-    live: Vec<u32>,
+    /// The slots of live members, in the order of a hash of their runs: who knows the same members has the same ring.
+    ring: Vec<u32>,
+    /// Our own place on it.
+    rank: usize,
+    /// The slots of the dead and the left, in order.
+    gone: Vec<u32>,
     key: (u64, u64),
     max: usize,
-    fingerprint: u64,
     me: Peer,
+    fingerprint: u64,
+    /// What the fingerprint sums, by bucket.
+    sums: [u32; 1 << BUCKET_BITS_MAX],
 }
 
 impl Members {
@@ -140,14 +218,16 @@ impl Members {
         let mut members = Members {
             slots: Vec::new(),
             free: Vec::new(),
-            generations: Vec::new(),
             by_run: HashTable::new(),
             by_name: HashTable::new(),
-            live: Vec::new(),
+            ring: Vec::new(),
+            rank: 0,
+            gone: Vec::new(),
             key,
             max,
-            fingerprint: 0,
             me: Peer { slot: 0, generation: 0 },
+            fingerprint: 0,
+            sums: [0; 1 << BUCKET_BITS_MAX],
         };
         members.insert(me);
         members
@@ -165,92 +245,87 @@ impl Members {
         self.slots.get(peer.slot as usize)?.as_ref().filter(|e| e.generation == peer.generation)
     }
 
-    /// Changes an entry through `change`, keeping the fingerprint and the live list true.
+    /// Changes an entry through `change`, keeping fingerprint, sums and ring true.
     pub fn update<T>(&mut self, peer: Peer, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let entry = self.slots.get_mut(peer.slot as usize)?.as_mut().filter(|e| e.generation == peer.generation)?;
-        let before = summand(entry);
-        let (was_live, run) = (entry.is_live(), entry.run);
+        let (was, was_live, before) = (entry.run, entry.is_live(), summand(entry));
         let result = change(entry);
-        self.fingerprint = self.fingerprint.wrapping_sub(before).wrapping_add(summand(entry));
-        let (is_live, now_run) = (entry.is_live(), entry.run);
-        if run != now_run {
-            self.unindex_run(run, peer.slot);
-            self.index_run(now_run, peer.slot);
+        let (is, is_live, after) = (entry.run, entry.is_live(), summand(entry));
+        if (was, before) != (is, after) {
+            self.count(was, before.wrapping_neg());
+            self.count(is, after);
         }
-        match (was_live, is_live) {
-            (true, false) => self.unlist(peer.slot),
-            (false, true) => self.list(peer.slot),
-            _ => {}
+        if was != is {
+            self.unindex_run(was, peer.slot);
+            self.index_run(is, peer.slot);
+        }
+        if (was, was_live) != (is, is_live) {
+            self.unlist(peer.slot, was, was_live);
+            self.list(peer.slot, is, is_live);
         }
         Some(result)
     }
 
-    /// Touches what is no part of the fingerprint: round trips, pictures, pull marks.
+    /// Touches what neither the fingerprint nor an index knows of: round trips, and when it was heard.
     pub fn note(&mut self, peer: Peer) -> Option<&mut Entry> {
         self.slots.get_mut(peer.slot as usize)?.as_mut().filter(|e| e.generation == peer.generation)
     }
 
     #[inline]
     pub fn find(&self, run: RunId) -> Option<Peer> {
-        let slots = &self.slots;
-        let slot =
-            *self.by_run.find(self.hash_run(run), |&s| slots[s as usize].as_ref().is_some_and(|e| e.run == run))?;
-        Some(Peer { slot, generation: self.generations[slot as usize] })
+        let same = |&s: &u32| self.slots[s as usize].as_ref().is_some_and(|e| e.run == run);
+        self.by_run.find(hash_run(self.key, run), same).map(|&slot| self.at(slot).0)
     }
 
     pub fn find_name(&self, name: &str) -> Option<Peer> {
-        let slots = &self.slots;
-        let same = |&s: &u32| slots[s as usize].as_ref().is_some_and(|e| *e.name == *name);
-        let slot = *self.by_name.find(self.hash_name(name), same)?;
-        Some(Peer { slot, generation: self.generations[slot as usize] })
+        let same = |&s: &u32| self.slots[s as usize].as_ref().is_some_and(|e| *e.name == *name);
+        self.by_name.find(hash_name(self.key, name), same).map(|&slot| self.at(slot).0)
     }
 
     /// `None` where the table is full: a cluster larger than `max_members` is a configuration error, and
-    /// a peer that invents members must not take our memory.
-    pub fn insert(&mut self, mut entry: Entry) -> Option<Peer> {
-        debug_assert!(self.find_name(&entry.name).is_none() && self.find(entry.run).is_none());
-        if self.listed() >= self.max {
-            return None;
-        }
-        let slot = self.free.pop().unwrap_or_else(|| {
-            // The table is most of a node's memory: it grows by an eighth, not by its double.
-            if self.slots.len() == self.slots.capacity() {
-                self.slots.reserve_exact((self.slots.len() / 8).max(8));
-            }
-            self.slots.push(None);
-            self.generations.push(0);
-            (self.slots.len() - 1) as u32
-        });
-        let generation = self.generations[slot as usize];
-        entry.generation = generation;
-        self.fingerprint = self.fingerprint.wrapping_add(summand(&entry));
-        let (run, live, hash) = (entry.run, entry.is_live(), self.hash_name(&entry.name));
-        self.slots[slot as usize] = Some(entry);
+    /// a peer that invents members must not take our memory. Also where its name or run is listed already.
+    pub fn insert(&mut self, entry: Entry) -> Option<Peer> {
+        let (run, is_live) = (entry.run, entry.is_live());
+        let peer = self.seat(entry)?;
+        self.list(peer.slot, run, is_live);
+        Some(peer)
+    }
+
+    /// `insert` for many, of whom at least `least` will come: they are sorted once, and memory is taken once. How many
+    /// were taken in?
+    pub fn insert_all(&mut self, least: usize, entries: impl Iterator<Item = Entry>) -> usize {
+        let before = self.listed();
+        let more = least.min(self.max.saturating_sub(before));
+        self.slots.reserve_exact(more.saturating_sub(self.free.len()));
+        self.ring.reserve_exact(more);
         let (slots, key) = (&self.slots, self.key);
-        self.by_name.insert_unique(hash, slot, |&s| hash_name(key, &slots[s as usize].as_ref().expect("indexed").name));
-        self.index_run(run, slot);
-        if live {
-            self.list(slot);
+        self.by_run.reserve(more, |&s| hash_run(key, seated(slots, s).run));
+        self.by_name.reserve(more, |&s| hash_name(key, &seated(slots, s).name));
+        for entry in entries {
+            let is_live = entry.is_live();
+            match self.seat(entry) {
+                Some(peer) if is_live => self.ring.push(peer.slot),
+                Some(peer) => self.gone.push(peer.slot),
+                None => {}
+            }
         }
-        Some(Peer { slot, generation })
+        let slots = &self.slots;
+        self.ring.sort_by_cached_key(|&s| mix(seated(slots, s).run.get()));
+        self.gone.sort_unstable();
+        self.rank = self.place(self.me.slot, self.local().run);
+        self.listed() - before
     }
 
     pub fn remove(&mut self, peer: Peer) -> Option<Entry> {
         self.get(peer)?;
         let entry = self.slots[peer.slot as usize].take()?;
-        self.fingerprint = self.fingerprint.wrapping_sub(summand(&entry));
-        if entry.is_live() {
-            let at = entry.live_at as usize;
-            self.live.swap_remove(at);
-            self.relist(at);
-        }
-        let hash = self.hash_name(&entry.name);
-        if let Ok(found) = self.by_name.find_entry(hash, |&s| s == peer.slot) {
+        self.count(entry.run, summand(&entry).wrapping_neg());
+        self.unlist(peer.slot, entry.run, entry.is_live());
+        if let Ok(found) = self.by_name.find_entry(hash_name(self.key, &entry.name), |&s| s == peer.slot) {
             found.remove();
         }
         self.unindex_run(entry.run, peer.slot);
-        self.generations[peer.slot as usize] = peer.generation.wrapping_add(1);
-        self.free.push(peer.slot);
+        self.free.push(Peer { generation: peer.generation.wrapping_add(1), ..peer });
         Some(entry)
     }
 
@@ -267,8 +342,19 @@ impl Members {
         })
     }
 
+    /// In the order of the ring.
     pub fn live(&self) -> impl Iterator<Item = (Peer, &Entry)> {
-        self.live.iter().map(|&s| self.at(s))
+        self.ring.iter().map(|&s| self.at(s))
+    }
+
+    /// The dead and the left, in slot order.
+    pub fn gone(&self) -> impl Iterator<Item = (Peer, &Entry)> {
+        self.gone.iter().map(|&s| self.at(s))
+    }
+
+    /// Slots, taken or empty: all peers' are below it.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// Entries, whatever their state.
@@ -276,9 +362,21 @@ impl Members {
         self.slots.len() - self.free.len()
     }
 
+    /// A live member, or we, are reached there. Looks at every slot.
+    pub fn is_at(&self, addr: SocketAddr) -> bool {
+        let addr = Packed::from(addr);
+        self.slots.iter().flatten().any(|e| e.addr == addr && e.is_live())
+    }
+
     /// Live members, ourselves included.
     pub fn live_len(&self) -> usize {
-        self.live.len()
+        self.ring.len()
+    }
+
+    /// The live member so many places after us on the ring.
+    pub fn ahead(&self, steps: usize) -> Option<&Entry> {
+        let at = (self.rank + steps).checked_rem(self.ring.len())?;
+        Some(self.at(self.ring[at]).1)
     }
 
     /// Equal tables of live members have equal fingerprints: what is summed is (run, epoch, incarnation,
@@ -289,7 +387,7 @@ impl Members {
 
     /// Up to `k` different live members but us and those `skip` names, by lot.
     pub fn draw(&self, rng: &mut Rng, k: usize, skip: impl Fn(&Entry) -> bool, mut each: impl FnMut(Peer, &Entry)) {
-        let n = self.live.len();
+        let n = self.ring.len();
         let (mut taken, k) = (0, k.min(DRAW_MAX));
         let mut offer = |slot: u32| {
             let (peer, entry) = self.at(slot);
@@ -302,7 +400,7 @@ impl Members {
         // Few: all of them in random order. Many: by lot, drawing again what was drawn before.
         let mut slots = [u32::MAX; 4 * DRAW_MAX];
         if n <= slots.len() {
-            slots[..n].copy_from_slice(&self.live);
+            slots[..n].copy_from_slice(&self.ring);
             for i in 0..n {
                 slots.swap(i, i + rng.index(n - i));
                 if !offer(slots[i]) {
@@ -312,7 +410,7 @@ impl Members {
             return;
         }
         for i in 0..slots.len() {
-            let slot = self.live[rng.index(n)];
+            let slot = self.ring[rng.index(n)];
             if slots[..i].contains(&slot) {
                 continue;
             }
@@ -325,10 +423,7 @@ impl Members {
 
     /// The dead or left member that has been so for the longest: it makes room in a full table.
     pub fn oldest_gone(&self) -> Option<Peer> {
-        self.iter()
-            .filter(|(_, e)| !e.is_live() && e.run != self.local().run)
-            .min_by_key(|(_, e)| e.since)
-            .map(|(p, _)| p)
+        self.gone().filter(|&(peer, _)| peer != self.me).min_by_key(|(_, e)| e.since).map(|(p, _)| p)
     }
 
     pub fn is_full(&self) -> bool {
@@ -337,61 +432,115 @@ impl Members {
 
     /// Sums over the live members whose run falls in each of `2^bits` buckets.
     pub fn sums(&self, bits: u32, sums: &mut [u32]) {
-        sums.fill(0);
-        for (_, entry) in self.live() {
-            let sum = &mut sums[bucket(entry.run, bits) as usize];
-            *sum = sum.wrapping_add(summand(entry) as u32);
+        for (sum, parts) in sums.iter_mut().zip(self.sums.chunks_exact(1 << (BUCKET_BITS_MAX - bits))) {
+            *sum = parts.iter().fold(0, |sum, part| sum.wrapping_add(*part));
         }
+    }
+
+    /// The live members in one of `2^bits` buckets: a stretch of the ring.
+    pub fn in_bucket(&self, bits: u32, which: u32) -> impl Iterator<Item = (Peer, &Entry)> {
+        let first = self.ring.partition_point(|&s| bucket(seated(&self.slots, s).run, bits) < which);
+        self.ring[first..].iter().map(|&s| self.at(s)).take_while(move |(_, e)| bucket(e.run, bits) == which)
     }
 
     fn at(&self, slot: u32) -> (Peer, &Entry) {
-        let entry = self.slots[slot as usize].as_ref().expect("listed slots are taken");
+        let entry = seated(&self.slots, slot);
         (Peer { slot, generation: entry.generation }, entry)
     }
 
-    fn list(&mut self, slot: u32) {
-        self.live.push(slot);
-        self.relist(self.live.len() - 1);
-    }
-
-    fn unlist(&mut self, slot: u32) {
-        let at = self.slots[slot as usize].as_ref().expect("listed").live_at as usize;
-        self.live.swap_remove(at);
-        self.relist(at);
-    }
-
-    fn relist(&mut self, at: usize) {
-        if let Some(&slot) = self.live.get(at) {
-            self.slots[slot as usize].as_mut().expect("listed").live_at = at as u32;
+    /// Gives an entry its slot and finds it by name and run from now on. Where it stands is the caller's to note.
+    fn seat(&mut self, mut entry: Entry) -> Option<Peer> {
+        let (slots, key) = (&self.slots, self.key);
+        let (by_name, by_run) = (hash_name(key, &entry.name), hash_run(key, entry.run));
+        let is_known = self.by_run.find(by_run, |&s| seated(slots, s).run == entry.run).is_some()
+            || self.by_name.find(by_name, |&s| seated(slots, s).name == entry.name).is_some();
+        if is_known || self.is_full() {
+            return None;
         }
+        let peer = self.free.pop().unwrap_or_else(|| {
+            make_room(&mut self.slots);
+            self.slots.push(None);
+            Peer { slot: (self.slots.len() - 1) as u32, generation: 0 }
+        });
+        let slots = &self.slots;
+        self.by_name.insert_unique(by_name, peer.slot, |&s| hash_name(key, &seated(slots, s).name));
+        self.by_run.insert_unique(by_run, peer.slot, |&s| hash_run(key, seated(slots, s).run));
+        entry.generation = peer.generation;
+        self.count(entry.run, summand(&entry));
+        self.slots[peer.slot as usize] = Some(entry);
+        Some(peer)
+    }
+
+    /// Adds to what is summed over the live members.
+    fn count(&mut self, run: RunId, summand: u64) {
+        self.fingerprint = self.fingerprint.wrapping_add(summand);
+        let sum = &mut self.sums[bucket(run, BUCKET_BITS_MAX) as usize];
+        *sum = sum.wrapping_add(summand as u32);
+    }
+
+    fn list(&mut self, slot: u32, run: RunId, is_live: bool) {
+        if !is_live {
+            let at = self.gone.partition_point(|&s| s < slot);
+            self.gone.insert(at, slot);
+            return;
+        }
+        let at = self.place(slot, run);
+        make_room(&mut self.ring);
+        self.ring.insert(at, slot);
+        if slot == self.me.slot {
+            self.rank = at;
+        } else if at <= self.rank {
+            self.rank += 1;
+        }
+    }
+
+    fn unlist(&mut self, slot: u32, run: RunId, was_live: bool) {
+        if !was_live {
+            self.gone.retain(|&s| s != slot);
+            return;
+        }
+        let at = self.place(slot, run);
+        debug_assert_eq!(self.ring[at], slot);
+        self.ring.remove(at);
+        if at < self.rank {
+            self.rank -= 1;
+        }
+    }
+
+    /// Where on the ring such a run is, or would be. What `slot` itself holds is not looked at: it may be another run by now.
+    fn place(&self, slot: u32, run: RunId) -> usize {
+        let key = mix(run.get());
+        self.ring.partition_point(|&s| s != slot && mix(seated(&self.slots, s).run.get()) < key)
     }
 
     fn index_run(&mut self, run: RunId, slot: u32) {
         let (slots, key) = (&self.slots, self.key);
-        let hash = self.hash_run(run);
-        self.by_run.insert_unique(hash, slot, |&s| hash_run(key, slots[s as usize].as_ref().expect("indexed").run));
+        self.by_run.insert_unique(hash_run(key, run), slot, |&s| hash_run(key, seated(slots, s).run));
     }
 
     fn unindex_run(&mut self, run: RunId, slot: u32) {
-        let hash = self.hash_run(run);
-        if let Ok(found) = self.by_run.find_entry(hash, |&s| s == slot) {
+        if let Ok(found) = self.by_run.find_entry(hash_run(self.key, run), |&s| s == slot) {
             found.remove();
         }
     }
+}
 
-    fn hash_run(&self, run: RunId) -> u64 {
-        hash_run(self.key, run)
-    }
+/// The entry in a slot that an index names.
+fn seated(slots: &[Option<Entry>], slot: u32) -> &Entry {
+    slots[slot as usize].as_ref().expect("indexed slots are taken")
+}
 
-    fn hash_name(&self, name: &str) -> u64 {
-        hash_name(self.key, name)
+/// Room for one more: the table is most of a node's memory, and grows by an eighth, not by its double.
+fn make_room<T>(table: &mut Vec<T>) {
+    if table.len() == table.capacity() {
+        table.reserve_exact((table.len() / 8).max(8));
     }
 }
 
 /// Most members that `draw` gives at once.
 pub const DRAW_MAX: usize = 16;
 
-/// Which bucket of a digest a run falls in: the same on every node.
+/// Which bucket of a digest a run falls in: the same on every node, and in the order of the ring.
 pub fn bucket(run: RunId, bits: u32) -> u32 {
     if bits == 0 { 0 } else { (mix(run.get()) >> (64 - bits)) as u32 }
 }
@@ -421,18 +570,15 @@ pub fn entry(record: &Record<'_>, name: NodeName, status: MemberState, since: In
         run: record.run,
         epoch: record.epoch,
         incarnation: record.incarnation,
-        addr: record.addr,
-        status,
         since,
-        heard: since,
-        protocol: record.protocol,
-        app_version: record.app_version,
-        rtt: Rtt::default(),
         state: SparseState::default(),
-        pulling: Instant::ZERO,
-        picture: None,
+        rtt: Rtt::default(),
+        heard: second(since),
+        app_version: record.app_version,
+        protocol: u16::try_from(record.protocol).unwrap_or(u16::MAX),
         generation: 0,
-        live_at: 0,
+        status,
+        addr: record.addr.into(),
     }
 }
 
@@ -451,10 +597,9 @@ mod tests {
         RunId::new(id).unwrap()
     }
 
-    fn newcomer(id: u64) -> Entry {
-        let name = format!("n{id}");
-        let record = Record {
-            name: &name,
+    fn record_of(name: &str, id: u64) -> Record<'_> {
+        Record {
+            name,
             run: run(id),
             epoch: Epoch(1),
             incarnation: Incarnation(0),
@@ -464,8 +609,12 @@ mod tests {
             version: Version(0),
             age: 0,
             state: Entries(&[]),
-        };
-        entry(&record, NodeName::new(&name).unwrap(), Alive, Instant::ZERO)
+        }
+    }
+
+    fn newcomer(id: u64) -> Entry {
+        let name = format!("n{id}");
+        entry(&record_of(&name, id), NodeName::new(&name).unwrap(), Alive, Instant::ZERO)
     }
 
     fn table(max: usize) -> Members {
@@ -537,6 +686,45 @@ mod tests {
         assert_eq!(members.get(new).unwrap().run, run(3));
     }
 
+    /// Addresses of both families, the mapped one among them, and the largest numbers.
+    #[test]
+    fn an_entry_keeps_of_an_address_what_the_wire_keeps() {
+        let mut members = table(10);
+        let me = members.me();
+        for addr in ["10.0.0.1:1", "[::ffff:10.0.0.1]:1", "[::]:65535", "255.255.255.255:65535", "[fe80::1%3]:7"] {
+            let addr: SocketAddr = addr.parse().unwrap();
+            members.note(me).unwrap().move_to(addr);
+            let kept = members.local().addr();
+            assert_eq!(kept, SocketAddr::new(addr.ip(), addr.port()), "without the scope");
+            assert!(members.local().is_at(addr) && members.local().is_at(kept) && members.is_at(addr));
+            assert!(!members.is_at("10.0.0.9:1".parse().unwrap()));
+        }
+        assert_ne!(
+            Packed::from("10.0.0.1:1".parse::<SocketAddr>().unwrap()),
+            Packed::from("[::ffff:10.0.0.1]:1".parse::<SocketAddr>().unwrap())
+        );
+    }
+
+    #[test]
+    fn a_protocol_of_the_far_future_is_not_taken_for_an_old_one() {
+        for (told, kept) in [(1, 1), (65_535, 65_535), (65_537, 65_535), (u32::MAX, 65_535)] {
+            let record = Record { protocol: told, ..record_of("n", 1) };
+            assert_eq!(entry(&record, NodeName::new("n").unwrap(), Alive, Instant::ZERO).protocol, kept);
+        }
+    }
+
+    #[test]
+    fn nobody_is_thought_to_be_unheard_for_longer_than_it_is() {
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let mut entry = newcomer(2);
+        for (heard, asked, unheard) in
+            [(5_999, 6_000, true), (5_000, 5_999, false), (5_999, 5_000, false), (0, 0, false)]
+        {
+            entry.hear(at(heard));
+            assert_eq!(entry.is_unheard_since(at(asked)), unheard, "heard at {heard} ms, asked for {asked}");
+        }
+    }
+
     #[test]
     fn a_full_table_takes_nobody_in_until_somebody_goes() {
         let mut members = table(3);
@@ -559,6 +747,14 @@ mod tests {
         let mut sorted = live;
         sorted.sort_unstable();
         assert_eq!(listed, sorted);
+        let places: Vec<u64> = members.live().map(|(_, e)| mix(e.run.get())).collect();
+        assert!(places.is_sorted(), "the ring is in order");
+        let gone: Vec<u32> = members.gone().map(|(peer, _)| peer.slot).collect();
+        assert!(gone.is_sorted() && members.gone().all(|(_, e)| !e.is_live()));
+        assert_eq!(gone.len() + places.len(), members.listed());
+        if members.local().is_live() {
+            assert_eq!(members.ahead(0).map(|e| e.run), Some(members.local().run), "we know our place");
+        }
 
         let recount = members.iter().fold(0u64, |sum, (_, e)| sum.wrapping_add(summand(e)));
         assert_eq!(members.fingerprint(), recount);
@@ -567,6 +763,13 @@ mod tests {
             members.sums(bits, &mut sums);
             let all = sums.iter().fold(0u32, |all, &sum| all.wrapping_add(sum));
             assert_eq!(all, recount as u32, "the buckets add up");
+            for (which, &sum) in sums.iter().enumerate() {
+                let mut listed = 0;
+                let in_bucket = members.in_bucket(bits, which as u32).inspect(|_| listed += 1);
+                assert_eq!(in_bucket.fold(0u32, |all, (_, e)| all.wrapping_add(summand(e) as u32)), sum);
+                let belongs = |e: &Entry| e.is_live() && bucket(e.run, bits) == which as u32;
+                assert_eq!(listed, members.iter().filter(|(_, e)| belongs(e)).count());
+            }
         }
         for (&id, &peer) in model {
             assert_eq!(members.get(peer).map(|e| e.run), Some(run(id)));
@@ -630,6 +833,27 @@ mod tests {
         a.update(in_a, |e| e.status = Dead);
         b.remove(in_b);
         assert_eq!(a.fingerprint(), b.fingerprint(), "the dead are forgotten in each one's own time");
+    }
+
+    #[test]
+    fn many_at_once_are_the_same_as_one_by_one() {
+        let mut rng = Rng::new(5);
+        let (mut at_once, mut one_by_one) = (table(400), table(400));
+        let gone = |id: u64| Entry { status: if id.is_multiple_of(7) { Dead } else { Alive }, ..newcomer(id) };
+        for members in [&mut at_once, &mut one_by_one] {
+            (2..20).for_each(|id| assert!(members.insert(gone(id)).is_some()));
+            (5..9).for_each(|id| assert!(members.remove(members.find(run(id)).unwrap()).is_some()));
+        }
+        // Ourselves and some that are known are among them, and more than there is room for.
+        let mut ids: Vec<u64> = (1..600).collect();
+        rng.shuffle(&mut ids);
+        assert_eq!(at_once.insert_all(1_000, ids.iter().map(|&id| gone(id))), 400 - 15);
+        assert_eq!(ids.iter().filter(|&&id| one_by_one.insert(gone(id)).is_some()).count(), 400 - 15);
+        assert_eq!(at_once.fingerprint(), one_by_one.fingerprint());
+        let model = |members: &Members| members.iter().map(|(peer, e)| (e.run.get(), peer)).collect::<BTreeMap<_, _>>();
+        assert_eq!(model(&at_once), model(&one_by_one));
+        check(&at_once, &model(&at_once));
+        assert!(at_once.ring == one_by_one.ring && at_once.rank == one_by_one.rank && at_once.gone == one_by_one.gone);
     }
 
     #[test]

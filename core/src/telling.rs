@@ -28,9 +28,14 @@ impl Telling {
         Telling { scratch: Vec::new(), contact: now, lapse: (now, now) }
     }
 
-    /// Somebody in the cluster answered. `long`: what counts as having been out of touch.
-    pub fn touch(&mut self, now: Instant, long: Duration) {
-        if now.since(self.contact) > long {
+    /// How long nobody has answered.
+    pub fn quiet(&self, now: Instant) -> Duration {
+        now.since(self.contact)
+    }
+
+    /// Somebody in the cluster answered; after so long that we were out of touch?
+    pub fn touch(&mut self, now: Instant, long: bool) {
+        if long {
             self.lapse = (self.contact, now);
         }
         self.contact = now;
@@ -38,7 +43,7 @@ impl Telling {
 
     /// How old our knowledge is that a member lives: we would have heard of its death while in touch.
     fn age(&self, now: Instant, entry: &Entry) -> u64 {
-        let known = if entry.heard < self.lapse.1 { self.lapse.0 } else { self.contact };
+        let known = if entry.is_unheard_since(self.lapse.1) { self.lapse.0 } else { self.contact };
         now.since(known).as_secs()
     }
 
@@ -58,8 +63,8 @@ impl Telling {
             run: entry.run,
             epoch: entry.epoch,
             incarnation: entry.incarnation,
-            addr: entry.addr,
-            protocol: entry.protocol,
+            addr: entry.addr(),
+            protocol: entry.protocol.into(),
             app_version: entry.app_version,
             version: entry.state.version(),
             age: self.age(now, entry),

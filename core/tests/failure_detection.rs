@@ -217,7 +217,7 @@ fn a_ping_to_a_suspect_carries_the_suspicion() {
         // Until the rumor has been told often enough.
         stage.answering(secs(10), |_, _| true);
         stage.sent.clear();
-        stage.answering(secs(10), |_, _| true);
+        stage.answering(secs(20), |_, _| true);
         let to_it: Vec<_> =
             stage.sent.iter().filter(|s| s.to.run == Some(run(2)) && s.to.via == Via::Datagram).collect();
         let pinged = to_it.iter().filter(|s| s.frames().any(|f| matches!(f, Frame::Ping { .. })));

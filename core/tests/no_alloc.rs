@@ -12,7 +12,7 @@ use bruit_core::engine::{Engine, Identity, Inbound, Input};
 use bruit_core::id::{Epoch, Incarnation, NodeName, RunId};
 use bruit_core::outbox::{Outbox, Via};
 use bruit_core::time::{Instant, Now, Wall};
-use bruit_core::view::MemberState;
+use bruit_core::view::{EventKind, MemberState};
 use bruit_core::wire::envelope::{Envelope, HEADER, Limits, Sessions};
 use bruit_core::wire::frame::{Frame, Frames};
 use stage::{Stage, addr, ms, name, record, run};
@@ -181,6 +181,31 @@ fn growth(act: impl FnOnce()) -> i64 {
     let before = HELD.get();
     act();
     HELD.get() - before
+}
+
+/// Ten thousand nodes that all know each other then fit in 12 GiB.
+#[test]
+fn a_member_of_a_full_table_takes_125_bytes() {
+    const N: u64 = 10_000;
+    let names: Vec<String> = (0..=N).map(name).collect();
+    let mut stage = Stage::new(Config::new());
+    let grown = growth(|| {
+        let records = (1..=N).map(|i| record(i, &names[i as usize]));
+        assert_eq!(stage.call(|engine, now, _| engine.acquaint(now, records)), N as usize);
+    });
+    println!("{grown} bytes for {N} members");
+    assert!(grown <= 125 * N as i64, "{grown} bytes for {N} members");
+
+    // Nor does it take more for being at work: probes, a death, and what is said of it.
+    let grown = growth(|| {
+        stage.answering(ms(30_000), |i, _| i != 7);
+        stage.hear(3, &[Frame::Dead { run: run(7), incarnation: Incarnation(0), age: 0 }]);
+        stage.answering(ms(30_000), |i, _| i != 7);
+        assert_eq!(stage.told(EventKind::Dead, 7), 1);
+        (stage.sent, stage.events) = Default::default();
+    });
+    assert_eq!(stage.engine.live(), N as usize);
+    assert!(grown < 64 * 1024, "{grown} bytes more");
 }
 
 #[test]

@@ -7,11 +7,14 @@ use core::net::SocketAddr;
 use super::{Engine, Life, cx};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
+use crate::id::{NodeName, Version};
+use crate::members;
 use crate::outbox::Outbox;
 use crate::protocol::Cx;
 use crate::protocol::rumor::Aspect;
 use crate::time::{Duration, Instant, Now};
 use crate::view::MemberState;
+use crate::wire::frame::Record;
 
 impl Engine {
     /// Begins to be a member: calls the seeds, and never stops trying.
@@ -22,6 +25,28 @@ impl Engine {
             self.contacts.call_seeds(cx!(self, now, out));
             self.finish(now, out);
         }
+    }
+
+    /// Knows members from the start, as after a restart or in a cluster that a simulation begins with. They count as
+    /// alive until probes find otherwise; no rumor is started of them, and no event reported. What is listed already,
+    /// by run or by name, stays as it is, and beyond `max_members` nobody is listed. Returns how many are new.
+    ///
+    /// A table that is filled at once takes no more memory than it needs: give an iterator that knows its length.
+    pub fn acquaint<'a>(&mut self, now: Now, records: impl Iterator<Item = Record<'a>>) -> usize {
+        let least = records.size_hint().0;
+        let entries = records.filter_map(|record| {
+            let name = NodeName::new(record.name).ok()?;
+            let mut entry = members::entry(&record, name, MemberState::Alive, now.mono);
+            entry.hear(now.mono - Duration::from_secs(record.age));
+            if !record.state.0.is_empty() {
+                entry.state.apply(Version(0), record.version, true, record.state);
+            }
+            Some(entry)
+        });
+        let listed = self.members.insert_all(least, entries);
+        self.newcomer = now.mono;
+        self.touched();
+        listed
     }
 
     /// Calls all addresses of all names in parallel. The id is that of the [`Completion::Joined`](crate::outbox::Completion)
@@ -39,10 +64,9 @@ impl Engine {
     pub fn leave(&mut self, now: Now, timeout: Duration, out: &mut Outbox) -> Result<()> {
         self.must_be_member()?;
         let me = self.members.me();
-        self.members.update(me, |e| {
+        self.change(me, |e| {
             e.status = MemberState::Left;
             e.since = now.mono;
-            e.picture = None;
         });
         self.touched();
         let left = self.telling.status(now.mono, self.members.local(), core::iter::empty());
@@ -61,11 +85,7 @@ impl Engine {
             return Err(Error::new(Code::State, "the node has left; nothing changed"));
         }
         let (me, max) = (self.members.me(), self.config.meta_max);
-        let changed = self.members.update(me, |e| {
-            let changed = e.state.set(changes, max)?;
-            e.picture = None;
-            Ok(changed)
-        });
+        let changed = self.change(me, |e| e.state.set(changes, max));
         if changed.expect("we are always in our own table")? {
             self.touched();
             self.spread(now, me, Aspect::State);
@@ -96,7 +116,7 @@ impl Engine {
         let changes: Vec<(&str, Option<&[u8]>)> =
             config.meta.iter().map(|(k, v)| (k.as_str(), Some(v.as_slice()))).collect();
         let me = self.members.me();
-        self.members.update(me, |e| {
+        self.change(me, |e| {
             // Checked by `Config::validate`; what is too large all the same is left out whole.
             let _ = e.state.set(&changes, config.meta_max);
         });

@@ -24,6 +24,16 @@ pub const REFUSED_FULL: u32 = 4;
 /// Answers that look through the whole table, in one packet.
 const SCANS_MAX: u32 = 64;
 
+/// Pulls of metadata that are known to be under way. What is asked for beyond that may be asked for twice.
+const PULLS_MAX: usize = 1024;
+
+/// Frames of a packet that are kept as they were read when it was checked; those after them are read again. Records, which
+/// take the longest, are about 25 to a datagram.
+const KEPT_MAX: usize = 32;
+
+/// A packet of fewer bytes has few frames.
+const FEW_BYTES: usize = 100;
+
 /// Who speaks.
 #[derive(Clone, Copy)]
 pub(super) struct Speaker {
@@ -52,7 +62,16 @@ impl Allowance {
 impl Engine {
     pub(super) fn packet(&mut self, now: Now, packet: Inbound<'_>, out: &mut Outbox) {
         self.counters.packets_in += 1;
-        let Ok(frames) = Frames::parse(packet.frames) else {
+        // Read once. A short packet is most often one frame, and must not pay for a place for many.
+        let (mut few, mut many);
+        let kept: &mut [Frame<'_>] = if packet.frames.len() < FEW_BYTES {
+            few = [Frame::Nack { seq: 0 }; 2];
+            &mut few
+        } else {
+            many = [Frame::Nack { seq: 0 }; KEPT_MAX];
+            &mut many
+        };
+        let Ok((first, rest)) = Frames::parse_into(packet.frames, kept) else {
             self.counters.malformed += 1;
             return;
         };
@@ -61,7 +80,7 @@ impl Engine {
         let mut pinged = false;
         let mut allowance =
             Allowance { bytes: out.bytes() + self.config.sync_packets * self.config.max_datagram, scans: SCANS_MAX };
-        for frame in frames {
+        for frame in first.iter().copied().chain(rest) {
             if packet.stranger != matches!(frame, Frame::Hello { .. }) {
                 self.counters.unexpected += 1;
                 continue;
@@ -84,7 +103,7 @@ impl Engine {
     /// Where a live member is spoken to.
     fn home(&self, run: RunId, via: Via) -> Option<Destination> {
         let entry = self.members.get(self.members.find(run)?)?;
-        entry.is_live().then_some(Destination { addr: entry.addr, run: Some(run), via })
+        entry.is_live().then_some(Destination { addr: entry.addr(), run: Some(run), via })
     }
 
     fn frame(
@@ -267,7 +286,7 @@ impl Engine {
         }
         let mut known = Epoch(0);
         if let Some(entry) = self.members.find_name(record.name).and_then(|p| self.members.get(p)) {
-            let elsewhere = entry.is_live() && entry.addr != record.addr;
+            let elsewhere = entry.is_live() && !entry.is_at(record.addr);
             if entry.run == record.run {
                 // It asks again, because our answer was lost: it may have been given a higher epoch meanwhile.
                 known = Epoch(entry.epoch.0.saturating_sub(1));
@@ -310,7 +329,9 @@ impl Engine {
 
     /// We are in touch with the cluster.
     fn touch(&mut self, now: Now) {
-        let long = self.out_of_touch();
+        let quiet = self.telling.quiet(now.mono);
+        // Every ACK comes by here: the logarithms are for those that come after a lapse that may have been one.
+        let long = quiet > self.config.probe_interval * 10 && quiet > self.out_of_touch();
         self.telling.touch(now.mono, long);
     }
 
@@ -330,7 +351,7 @@ impl Engine {
         self.on_farewell_answer(answer.run);
         let Some(peer) = self.members.find(answer.run) else { return };
         if let Some(entry) = self.members.note(peer) {
-            entry.heard = now.mono;
+            entry.hear(now.mono);
             if let Some(rtt) = answer.rtt {
                 entry.rtt.sample(rtt);
             }
@@ -378,7 +399,7 @@ impl Engine {
     }
 
     fn check_observed(&mut self, now: Now, observed: SocketAddr, out: &mut Outbox) {
-        let ours = self.members.local().addr;
+        let ours = self.members.local().addr();
         if observed.ip() != ours.ip() && !observed.ip().is_loopback() {
             let text = || format!("others see this node at {}, it advertises {ours}", observed.ip());
             self.warn(now, Warning::Address, text, out);
@@ -396,10 +417,7 @@ impl Engine {
         if known < self.members.local().epoch {
             return;
         }
-        self.members.update(me, |e| {
-            e.epoch = known.next();
-            e.picture = None;
-        });
+        self.change(me, |e| e.epoch = known.next());
         self.announce(now);
     }
 
@@ -410,9 +428,16 @@ impl Engine {
     /// Asks whoever told for what we lack of somebody's metadata.
     pub(super) fn pull_state(&mut self, now: Now, by: &Speaker, peer: Peer, out: &mut Outbox) {
         let Some(from) = by.home else { return };
-        let wait = self.config.gossip_interval * 2;
-        let Some(entry) = self.members.note(peer).filter(|e| e.pulling <= now.mono) else { return };
-        entry.pulling = now.mono + wait;
+        let Some(entry) = self.members.get(peer) else { return };
+        if self.pulls.get(&peer).is_some_and(|&until| now.mono < until) {
+            return;
+        }
+        if self.pulls.len() >= PULLS_MAX {
+            self.pulls.retain(|_, until| now.mono < *until);
+        }
+        if self.pulls.len() < PULLS_MAX {
+            self.pulls.insert(peer, now.mono + self.config.gossip_interval * 2);
+        }
         let (run, have): (RunId, Version) = (entry.run, entry.state.version());
         out.send(from, &Frame::StatePull { run, have });
     }

@@ -12,11 +12,12 @@ mod news;
 mod picture;
 mod tick;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 
 pub use counters::Counters;
+use picture::Pictures;
 
 use crate::config::Config;
 use crate::id::{Epoch, Incarnation, NodeName, Peer, RunId, Version};
@@ -32,7 +33,7 @@ use crate::protocol::suspicion::Suspicions;
 use crate::rng::Rng;
 use crate::telling::Telling;
 use crate::time::{Instant, Now};
-use crate::view::{MemberState, Meta, View};
+use crate::view::{MemberState, View};
 use crate::wire::PROTOCOL_MAX;
 use crate::wire::envelope::CookieJar;
 use crate::wire::frame::{Entries, Record};
@@ -96,8 +97,9 @@ pub struct Engine {
     warned: [Option<Instant>; picture::WARNINGS],
     version: u64,
     view: Option<Arc<View>>,
-    /// Shared by the pictures of all who have none.
-    no_meta: Arc<Meta>,
+    pictures: Pictures,
+    /// Pulls of metadata under way, and until when they may be.
+    pulls: BTreeMap<Peer, Instant>,
 }
 
 /// Our own way through the cluster.
@@ -162,7 +164,8 @@ impl Engine {
             warned: Default::default(),
             version: 1,
             view: None,
-            no_meta: Arc::default(),
+            pictures: Pictures::default(),
+            pulls: BTreeMap::new(),
             config,
             rng,
             members,
@@ -234,6 +237,11 @@ impl Engine {
     /// Live members, ourselves included: those alive or suspect.
     pub fn live(&self) -> usize {
         self.members.live_len()
+    }
+
+    /// Of the live members: who agrees with us has the same.
+    pub fn fingerprint(&self) -> u64 {
+        self.members.fingerprint()
     }
 
     /// Whether packets of that run come from a member.

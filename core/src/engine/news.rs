@@ -75,16 +75,16 @@ impl Engine {
     /// A run that we know. Only its owner changes its address or versions, and raises the incarnation for it.
     fn hear_again(&mut self, now: Now, peer: Peer, by: &Speaker, record: Record<'_>, out: &mut Outbox) {
         let Some(entry) = self.members.get(peer) else { return };
-        let (moved, older) = (entry.addr != record.addr, entry.epoch < record.epoch);
+        let (moved, older) = (!entry.is_at(record.addr), entry.epoch < record.epoch);
         match ruling((entry.status, entry.incarnation), (MemberState::Alive, record.incarnation)) {
             Ruling::News => {
                 let before = self.picture(peer);
-                self.members.update(peer, |e| {
-                    e.addr = record.addr;
+                self.change(peer, |e| {
+                    e.move_to(record.addr);
                     e.epoch = e.epoch.max(record.epoch);
                     e.app_version = record.app_version;
                     e.incarnation = record.incarnation;
-                    e.heard = now.mono;
+                    e.hear(now.mono);
                 });
                 self.set_status(now, peer, MemberState::Alive, 0);
                 self.take_state(now, by, &record, out);
@@ -101,14 +101,11 @@ impl Engine {
             }
             Ruling::Known => {
                 if Duration::from_secs(record.age) <= self.config.probe_interval * 2 {
-                    self.members.note(peer).into_iter().for_each(|e| e.heard = now.mono);
+                    self.members.note(peer).into_iter().for_each(|e| e.hear(now.mono));
                 }
                 if older {
                     // It learned of an earlier life that was ahead of it (see `surpass`).
-                    self.members.update(peer, |e| {
-                        e.epoch = record.epoch;
-                        e.picture = None;
-                    });
+                    self.change(peer, |e| e.epoch = record.epoch);
                     self.touched();
                     self.spread(now, peer, Aspect::Record);
                 }
@@ -138,21 +135,8 @@ impl Engine {
         let before = self.picture(peer);
         self.suspicions.clear(peer);
         self.probe.forget(old);
-        self.members.update(peer, |e| {
-            e.run = record.run;
-            e.epoch = record.epoch;
-            e.incarnation = record.incarnation;
-            e.addr = record.addr;
-            e.status = MemberState::Alive;
-            e.since = now.mono;
-            e.heard = now.mono;
-            e.protocol = record.protocol;
-            e.app_version = record.app_version;
-            e.rtt = Default::default();
-            e.state = Default::default();
-            e.pulling = Default::default();
-            e.picture = None;
-        });
+        self.pulls.remove(&peer);
+        self.change(peer, |e| e.begin(&record, now.mono));
         self.introduce(now, peer, by, &record, out);
         for aspect in [Aspect::Status, Aspect::State] {
             self.rumors.stop(Rumor { about: peer, aspect });
@@ -195,10 +179,10 @@ impl Engine {
 
     fn become_so(&mut self, now: Now, peer: Peer, told: Told, accusers: impl Iterator<Item = RunId>, out: &mut Outbox) {
         let before = self.picture(peer);
-        self.members.update(peer, |e| {
+        self.change(peer, |e| {
             e.incarnation = e.incarnation.max(told.incarnation);
             if told.status == MemberState::Alive {
-                e.heard = now.mono;
+                e.hear(now.mono);
             }
         });
         self.set_status(now, peer, told.status, told.age);
@@ -266,8 +250,7 @@ impl Engine {
     }
 
     fn set_status(&mut self, now: Now, peer: Peer, status: MemberState, age: u64) {
-        self.members.update(peer, |e| {
-            e.picture = None;
+        self.change(peer, |e| {
             if e.status != status {
                 e.status = status;
                 e.since = now.mono - Duration::from_secs(age);
@@ -312,24 +295,18 @@ impl Engine {
             self.probe.doubt_ourselves(1, &self.config);
         }
         let me = self.members.me();
-        self.members.update(me, |e| {
-            e.incarnation = told.incarnation.max(ours).next();
-            e.picture = None;
-        });
+        self.change(me, |e| e.incarnation = told.incarnation.max(ours).next());
         self.touched();
         self.spread(now, me, Aspect::Status);
     }
 
     /// A run of our own name. If it is over, we outdo its epoch; if it lives and is ahead, the name is lost.
     fn hear_of_namesake(&mut self, now: Now, record: Record<'_>, out: &mut Outbox) {
-        let (epoch, run, addr) = {
-            let me = self.members.local();
-            (me.epoch, me.run, me.addr)
-        };
-        if (record.epoch, record.run) < (epoch, run) {
+        let me = self.members.local();
+        if (record.epoch, record.run) < (me.epoch, me.run) {
             return;
         }
-        if record.addr == addr {
+        if me.is_at(record.addr) {
             // Where we are now, nobody else is.
             return self.surpass(now, record.epoch);
         }
@@ -355,10 +332,7 @@ impl Engine {
             return self.take_state(now, by, record, out);
         }
         let mut applied = Applied::Known;
-        self.members.update(peer, |e| {
-            applied = e.state.apply(Version(0), record.version, true, record.state);
-            e.picture = None;
-        });
+        self.change(peer, |e| applied = e.state.apply(Version(0), record.version, true, record.state));
         self.counters.state_refused += u64::from(applied == Applied::TooBig);
     }
 
@@ -391,16 +365,10 @@ impl Engine {
             return;
         }
         let before = self.picture(peer);
-        let applied = self.members.update(peer, |e| {
-            let applied = apply(&mut e.state);
-            if applied == Applied::Changed {
-                e.picture = None;
-                e.pulling = Default::default();
-            }
-            applied
-        });
-        match applied {
+        match self.members.update(peer, |e| apply(&mut e.state)) {
             Some(Applied::Changed) => {
+                self.pictures.forget(peer);
+                self.pulls.remove(&peer);
                 self.spread(now, peer, Aspect::State);
                 self.report(EventKind::Update, peer, before, out);
             }

@@ -24,6 +24,50 @@ pub(super) enum Warning {
 
 pub(super) const WARNINGS: usize = 3;
 
+/// The application's pictures of members, by slot, each kept until its member changes. As long as no view was
+/// asked for, nothing is: what events show is painted for them.
+#[derive(Debug, Default)]
+pub(super) struct Pictures {
+    kept: Vec<Option<Arc<Member>>>,
+    are_kept: bool,
+    /// Shared by the pictures of all who have none.
+    no_meta: Arc<Meta>,
+}
+
+impl Pictures {
+    fn of(&mut self, peer: Peer, entry: &Entry, is_local: bool) -> Arc<Member> {
+        let slot = peer.slot as usize;
+        if let Some(Some(kept)) = self.kept.get(slot) {
+            return kept.clone();
+        }
+        let picture = Arc::new(paint(entry, is_local, &self.no_meta));
+        if self.are_kept {
+            self.make_room(slot + 1);
+            self.kept[slot] = Some(picture.clone());
+        }
+        picture
+    }
+
+    fn keep(&mut self, slots: usize) {
+        self.are_kept = true;
+        self.make_room(slots);
+    }
+
+    fn make_room(&mut self, slots: usize) {
+        if self.kept.len() < slots {
+            self.kept.reserve_exact((slots - self.kept.len()).max(self.kept.len() / 8));
+            self.kept.resize(slots, None);
+        }
+    }
+
+    /// It changed, or somebody else has its slot.
+    pub fn forget(&mut self, peer: Peer) {
+        if let Some(kept) = self.kept.get_mut(peer.slot as usize) {
+            *kept = None;
+        }
+    }
+}
+
 impl Engine {
     /// Counts every change that an event reports.
     pub fn view_version(&self) -> u64 {
@@ -48,10 +92,11 @@ impl Engine {
     }
 
     fn survey(&mut self, now: Now) -> Arc<View> {
-        let peers: Vec<Peer> = self.members.iter().map(|(peer, _)| peer).collect();
-        let mut rows: Vec<(Arc<Member>, Duration)> = peers
-            .into_iter()
-            .filter_map(|peer| Some((self.picture(peer)?, self.members.get(peer)?.rtt.mean())))
+        let Engine { members, pictures, .. } = self;
+        pictures.keep(members.slots());
+        let mut rows: Vec<(Arc<Member>, Duration)> = members
+            .iter()
+            .map(|(peer, entry)| (pictures.of(peer, entry, peer == members.me()), entry.rtt.mean()))
             .collect();
         rows.sort_unstable_by(|a, b| a.0.name.cmp(&b.0.name));
         let local = rows.iter().position(|(m, _)| m.is_local).expect("we are always in our own table");
@@ -59,14 +104,16 @@ impl Engine {
         Arc::new(View { version: self.version, taken: now.mono, members: members.into(), rtt, local })
     }
 
-    /// One member as the application sees it. Kept with the entry until that changes.
+    /// One member as the application sees it.
     pub(super) fn picture(&mut self, peer: Peer) -> Option<Arc<Member>> {
-        let is_local = peer == self.members.me();
-        let entry = self.members.note(peer)?;
-        if entry.picture.is_none() {
-            entry.picture = Some(Arc::new(paint(entry, is_local, &self.no_meta)));
-        }
-        entry.picture.clone()
+        let entry = self.members.get(peer)?;
+        Some(self.pictures.of(peer, entry, peer == self.members.me()))
+    }
+
+    /// Changes an entry in something that its picture shows.
+    pub(super) fn change<T>(&mut self, peer: Peer, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.pictures.forget(peer);
+        self.members.update(peer, change)
     }
 
     /// The table changed in a way that an application sees.
@@ -90,8 +137,8 @@ impl Engine {
     pub(super) fn conflict(&mut self, winner: &Entry, out: &mut Outbox) {
         let mut event = Event::new(EventKind::Conflict, self.version);
         let text =
-            alloc::format!("{} runs at {} with a higher epoch; this node is silent now", winner.name, winner.addr);
-        event.member = Some(Arc::new(paint(winner, false, &self.no_meta)));
+            alloc::format!("{} runs at {} with a higher epoch; this node is silent now", winner.name, winner.addr());
+        event.member = Some(Arc::new(paint(winner, false, &self.pictures.no_meta)));
         out.events.push(event.text(text));
     }
 
@@ -110,12 +157,12 @@ fn paint(entry: &Entry, is_local: bool, no_meta: &Arc<Meta>) -> Member {
     Member {
         name: entry.name.clone(),
         state: entry.status,
-        address: entry.addr,
+        address: entry.addr(),
         epoch: entry.epoch,
         run: entry.run,
         incarnation: entry.incarnation,
         since: entry.since,
-        protocol: entry.protocol,
+        protocol: entry.protocol.into(),
         app_version: entry.app_version,
         meta: if meta.is_empty() { no_meta.clone() } else { Arc::new(meta) },
         is_local,

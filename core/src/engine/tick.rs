@@ -116,7 +116,7 @@ impl Engine {
         let Some(peer) = to.run.and_then(|run| self.members.find(run)) else { return };
         let Engine { members, suspicions, telling, config, rumors, .. } = self;
         // News is for members, at the address that we know: an answer to a replayed HELLO must not carry it away.
-        if members.get(peer).is_none_or(|e| e.addr != to.addr) {
+        if members.get(peer).is_none_or(|e| !e.is_at(to.addr)) {
             return;
         }
         if let Some(entry) = members.get(peer).filter(|e| is_accused(e.status) && config.buddy) {
@@ -201,7 +201,7 @@ impl Engine {
             MemberState::Left => Some(self.config.forget_left),
             MemberState::Alive | MemberState::Suspect => None,
         };
-        let ends = self.members.iter().filter_map(|(peer, e)| Some((peer, e.since + term(e.status)?)));
+        let ends = self.members.gone().filter_map(|(peer, e)| Some((peer, e.since + term(e.status)?)));
         let (mut over, mut next): (alloc::vec::Vec<Peer>, Option<Instant>) = Default::default();
         for (peer, end) in ends.filter(|&(peer, _)| peer != self.members.me()) {
             if end <= now.mono {
@@ -225,12 +225,13 @@ impl Engine {
 
     fn strike_off(&mut self, peer: Peer, out: &mut Outbox) {
         let picture = self.picture(peer);
+        self.pictures.forget(peer);
         for aspect in [Aspect::Record, Aspect::Status, Aspect::State] {
             self.rumors.stop(Rumor { about: peer, aspect });
         }
         if let Some(entry) = self.members.remove(peer) {
             if entry.status == MemberState::Dead {
-                self.contacts.remember(entry.addr, self.config.max_remembered);
+                self.contacts.remember(entry.addr(), self.config.max_remembered);
             }
         }
         self.touched();

@@ -17,7 +17,7 @@
 use alloc::vec::Vec;
 
 use super::Cx;
-use crate::members::{Entry, Members, bucket};
+use crate::members::{Entry, Members};
 use crate::outbox::Destination;
 use crate::telling::Telling;
 use crate::time::{Duration, Instant};
@@ -177,7 +177,7 @@ impl AntiEntropy {
                 continue;
             }
             let buf = telling.scratch();
-            for (_, e) in members.live().filter(|(_, e)| bucket(e.run, bits) == i as u32).take(SUMMARY_MAX) {
+            for (_, e) in members.in_bucket(bits, i as u32).take(SUMMARY_MAX) {
                 Entries::push(buf, &SummaryEntry::of(e));
             }
             if budget == 0 {
@@ -212,7 +212,7 @@ impl AntiEntropy {
             cx.out.send(from, &Frame::Want { runs });
         }
         let now = cx.now.mono;
-        for (_, e) in members.live().filter(|(_, e)| bucket(e.run, bits) == which) {
+        for (_, e) in members.in_bucket(bits, which) {
             let told = theirs.binary_search_by_key(&e.run, |t| t.run).map(|i| &theirs[i]);
             let better = told.map_or(true, |t| SummaryEntry::of(e).surpasses(t));
             if better && budget > 0 {

@@ -21,7 +21,7 @@ use core::net::SocketAddr;
 use super::Cx;
 use crate::error::Code;
 use crate::id::RunId;
-use crate::members::Members;
+use crate::members::{Entry, Members};
 use crate::outbox::{Completion, Destination, Outbox, Via};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, nanos};
@@ -124,7 +124,7 @@ impl Contacts {
         }
         let mut called = false;
         for &addr in addrs {
-            if !lives_at(members, addr) {
+            if !members.is_at(addr) {
                 called |= self.call(cx, addr, None);
             }
         }
@@ -151,7 +151,7 @@ impl Contacts {
         self.joins.push(Join { id, names: alloc::vec![(0, false); names.len()], until, refused: None });
         for (i, addrs) in names.iter().enumerate() {
             for &addr in addrs {
-                if addr != members.local().addr && self.call(cx, addr, Some((id, i))) {
+                if !members.local().is_at(addr) && self.call(cx, addr, Some((id, i))) {
                     let join = self.joins.last_mut().expect("pushed above");
                     join.names[i].0 += 1;
                 }
@@ -335,12 +335,12 @@ impl Contacts {
                     return;
                 }
                 1 => {
-                    let dead = members.iter().map(|(_, e)| e).filter(|e| e.status == MemberState::Dead);
-                    pick(cx.rng, dead.map(|e| e.addr))
+                    let dead = members.gone().map(|(_, e)| e).filter(|e| e.status == MemberState::Dead);
+                    pick(cx.rng, dead.map(Entry::addr))
                 }
                 _ => pick(cx.rng, self.remembered.iter().copied()),
             };
-            if let Some(addr) = addr.filter(|&a| !lives_at(members, a)) {
+            if let Some(addr) = addr.filter(|&a| !members.is_at(a)) {
                 self.call(cx, addr, None);
                 return;
             }
@@ -378,11 +378,6 @@ impl Contacts {
             !over
         });
     }
-}
-
-/// We are there ourselves, or a live member is: nobody to look for.
-fn lives_at(members: &Members, addr: SocketAddr) -> bool {
-    members.live().any(|(_, e)| e.addr == addr)
 }
 
 /// One of them by lot.

@@ -11,12 +11,19 @@
 //! ```
 //!
 //! Departure from SWIM §4.3 (each member walks a shuffled list of its own): with `probe_order = permutation`
-//! the members agree on who probes whom, without talking. A round counter rides on PING and ACK (`beat`, the
-//! greatest one wins); in round r all members are ordered by a hash of (run, r), and each pings the next one.
-//! So every member is pinged exactly once a round, and because the moment inside the round depends on the
-//! *target*, exactly one period after the last time. A crash meets its first unanswered ping after 0.5
-//! periods on average and 1.0 at worst, where independent lists give 1.0 and, at p99, 4.6. Where two
-//! members' lists differ, only the neighbours of the difference in that order choose otherwise.
+//! the members agree on who probes whom, without talking. All who know the same members have them on the same ring,
+//! and a round counter rides on PING and ACK (`beat`, the greatest one wins); in round r each pings the member s
+//! places after itself, where s is a hash of r between 1 and n − 1. So every member is pinged exactly once a round,
+//! and because the moment inside the round depends on the *target*, exactly one period after the last time. A
+//! crash meets its first unanswered ping after 0.5 periods on average and 1.0 at worst, where independent lists
+//! give 1.0 and, at p99, 4.6.
+//!
+//! Where members' lists differ by a few, which they do while news is under way, so do the ranks and s: in that round some
+//! are pinged by two and some by nobody. With independent lists it is always so, for 37 % are pinged by nobody; here it
+//! is 8 % where half of all know one member more than the others. And s is another in the next round, so it
+//! meets others. (An order of all by a hash of run and round, with each pinging the next, is disturbed only beside
+//! the difference. But to find the next, all members must be looked at: among 10,000 that took longer than the rest
+//! of what an idle node does.)
 //!
 //! Lifeguard §IV-A: a member whose own probes fail, or whose relays do not even answer NACK, or who is
 //! late itself, has reason to doubt itself: `health` rises, and with it the timeouts and the time between probes.
@@ -240,7 +247,7 @@ impl Probe {
     fn plan_from(&mut self, cx: &mut Cx<'_>, members: &Members, round: u64) {
         let period = period(cx.config);
         let target = match cx.config.probe_order {
-            ProbeOrder::Permutation => successor(members, round).map(|run| (run, phase(run, period))),
+            ProbeOrder::Permutation => target(members, round).map(|run| (run, phase(run, period))),
             ProbeOrder::Robin => self.next_in_robin(cx, members).map(|run| (run, phase(members.local().run, period))),
         };
         self.plan = Plan {
@@ -307,7 +314,7 @@ impl Probe {
     /// swallows datagrams is a misconfiguration and not a death.
     fn ask_others(&mut self, cx: &mut Cx<'_>, members: &Members, flight: Flight, target: &Entry) -> Stage {
         let mut asked = 0;
-        let request = Frame::PingReq { seq: flight.seq, target: flight.run, addr: target.addr };
+        let request = Frame::PingReq { seq: flight.seq, target: flight.run, addr: target.addr() };
         let (rng, out) = (&mut *cx.rng, &mut *cx.out);
         members.draw(
             rng,
@@ -394,7 +401,7 @@ impl Probe {
         let now = cx.now.mono;
         for flight in &mut self.flights {
             if let Stage::Direct { until } = &mut flight.stage {
-                if members.get(flight.peer).is_some_and(|e| e.addr == addr) {
+                if members.get(flight.peer).is_some_and(|e| e.is_at(addr)) {
                     *until = now;
                 }
             }
@@ -439,13 +446,13 @@ fn phase(run: RunId, period: u64) -> u64 {
     ((u128::from(mix(run.get())) * u128::from(period)) >> 64) as u64
 }
 
-/// The member after us when all are ordered by a hash of (run, round).
-fn successor(members: &Members, round: u64) -> Option<RunId> {
-    let key = mix(round.wrapping_add(0x5851_f42d_4c95_7f2d));
-    let me = members.local().run;
-    let ours = mix(me.get() ^ key);
-    let others = members.live().map(|(_, e)| e.run).filter(|&run| run != me);
-    others.min_by_key(|run| mix(run.get() ^ key).wrapping_sub(ours))
+/// The member whose turn it is to be pinged by us: as many places after us as all are after theirs.
+fn target(members: &Members, round: u64) -> Option<RunId> {
+    let others = members.live_len().checked_sub(1).filter(|&n| n > 0)?;
+    let lot = mix(round.wrapping_add(0x5851_f42d_4c95_7f2d));
+    // In proportion to the ring: where lists differ by d members, this differs by at most d.
+    let steps = 1 + ((u128::from(lot) * others as u128) >> 64) as usize;
+    members.ahead(steps).map(|e| e.run)
 }
 
 #[cfg(test)]
@@ -772,7 +779,7 @@ mod tests {
             for round in [0, 1, 2, 1_000_000, u64::MAX] {
                 let mut pinged = BTreeMap::new();
                 for members in &tables {
-                    let target = successor(members, round).unwrap();
+                    let target = target(members, round).unwrap();
                     assert_ne!(target, members.local().run);
                     *pinged.entry(target).or_insert(0) += 1;
                 }
@@ -785,18 +792,71 @@ mod tests {
     fn the_order_is_another_in_each_round() {
         let members = table(1, 50);
         let mut counts = BTreeMap::new();
-        (0..5_000).for_each(|round| *counts.entry(successor(&members, round).unwrap()).or_insert(0) += 1);
+        (0..5_000).for_each(|round| *counts.entry(target(&members, round).unwrap()).or_insert(0) += 1);
         assert_eq!(counts.len(), 49);
         assert!(counts.values().all(|n| (60..150).contains(n)), "each about 102 times: {counts:?}");
     }
 
-    /// One more or less in the table of some: only its neighbours in the order choose otherwise.
+    /// Over many rounds: the share of (member, round) that nobody pinged, that more than one pinged, and the most rounds
+    /// that one waited.
+    fn left_out(tables: &[Members], rounds: u64) -> (f64, f64, u64) {
+        let mut last: BTreeMap<RunId, u64> = tables.iter().map(|members| (members.local().run, 0)).collect();
+        let (mut none, mut more, mut longest) = (0, 0, 0);
+        for round in 1..=rounds {
+            let mut pinged: BTreeMap<RunId, u32> = last.keys().map(|&run| (run, 0)).collect();
+            for members in tables {
+                // Somebody whom only a few know is none of those that are counted.
+                pinged.entry(target(members, round).unwrap()).and_modify(|n| *n += 1);
+            }
+            for (run, times) in pinged {
+                none += u64::from(times == 0);
+                more += u64::from(times > 1);
+                if times > 0 {
+                    longest = longest.max(round - last.insert(run, round).expect("all are in it"));
+                }
+            }
+        }
+        let all = (rounds * tables.len() as u64) as f64;
+        (none as f64 / all, more as f64 / all, longest)
+    }
+
+    /// News is under way: half of all know some members more than the others. Rumors take less than a round to reach
+    /// all; here nobody ever hears, and still nobody waits for long.
     #[test]
-    fn lists_that_differ_by_one_member_choose_alike_but_for_one() {
-        for round in 0..50 {
-            let differ =
-                (1..=40).filter(|&me| successor(&table(me, 40), round) != successor(&table(me, 41), round)).count();
-            assert_eq!(differ, 1, "who pings the newcomer");
+    fn lists_that_differ_by_a_few_leave_out_few_and_none_for_long() {
+        let (n, mut rng) = (200, Rng::new(1));
+        for (differ, most) in [(0, 0.0), (1, 0.11), (2, 0.16), (10, 0.3)] {
+            let tables: Vec<Members> =
+                (1..=n).map(|me| table(me, n + if rng.chance(1, 2) { differ } else { 0 })).collect();
+            let (none, more, longest) = left_out(&tables, 500);
+            println!(
+                "{differ} of {n} known to half: pinged by none {none:.3}, by several {more:.3}; longest wait {longest}"
+            );
+            assert!(none <= most && more <= most, "{differ}: {none} by none, {more} by several");
+            assert!(longest <= 15, "{differ}: {longest} rounds");
+        }
+    }
+
+    /// Each lacks others, by lot: no worse than independent choice, where 1/e are pinged by nobody.
+    #[test]
+    fn lists_that_have_little_to_do_with_each_other_starve_nobody() {
+        let (n, mut rng) = (200, Rng::new(2));
+        for lack in [1, 10, 50] {
+            let tables: Vec<Members> = (1..=n)
+                .map(|me| {
+                    let mut members = table(me, n);
+                    for id in (1..=n).filter(|&id| id != me) {
+                        if rng.chance(lack, 100) {
+                            members.remove(members.find(run(id)).unwrap());
+                        }
+                    }
+                    members
+                })
+                .collect();
+            let (none, more, longest) = left_out(&tables, 500);
+            println!("each lacks {lack} %: pinged by none {none:.3}, by several {more:.3}; longest wait {longest}");
+            assert!(none < 0.40, "{lack} %: {none} by none");
+            assert!(longest <= 20, "{lack} %: {longest} rounds");
         }
     }
 

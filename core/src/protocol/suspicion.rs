@@ -10,7 +10,7 @@
 //! It counts from the beginning of the suspicion. Where fewer than K others exist, K is what there is.
 //! Each accuser is named in the rumor, so that members add up the same confirmations in whatever order they hear of them.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
 use crate::id::{Incarnation, Peer, RunId};
@@ -19,7 +19,11 @@ use crate::wire::frame::ACCUSERS_MAX;
 
 /// At most one a live member, so `max_members` bounds it.
 #[derive(Debug, Default)]
-pub struct Suspicions(BTreeMap<Peer, Suspicion>);
+pub struct Suspicions {
+    of: BTreeMap<Peer, Suspicion>,
+    /// When the time of each is over. Every turn asks for the first of them, also while a tenth of all are suspected.
+    due: BTreeSet<(Instant, Peer)>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Suspicion {
@@ -50,12 +54,13 @@ impl Suspicions {
         incarnation: Incarnation,
         accusers: impl Iterator<Item = RunId>,
     ) -> Accused {
-        let fresh = self.0.get(&peer).is_none_or(|s| s.incarnation < incarnation);
+        let fresh = self.of.get(&peer).is_none_or(|s| s.incarnation < incarnation);
         if fresh {
+            self.clear(peer);
             let accusers = [None; ACCUSERS_MAX];
-            self.0.insert(peer, Suspicion { incarnation, accusers, begun: now, deadline: now });
+            self.of.insert(peer, Suspicion { incarnation, accusers, begun: now, deadline: now });
         }
-        let suspicion = self.0.get_mut(&peer).expect("it was there, or was inserted");
+        let suspicion = self.of.get_mut(&peer).expect("it was there, or was inserted");
         let most = (config.suspicion_confirmations + 1).min(ACCUSERS_MAX);
         let mut added = false;
         for accuser in accusers {
@@ -66,7 +71,10 @@ impl Suspicions {
             }
         }
         let confirmations = suspicion.accusers.iter().flatten().count().saturating_sub(1);
-        suspicion.deadline = suspicion.begun + timeout(config, live, confirmations);
+        let deadline = suspicion.begun + timeout(config, live, confirmations);
+        let before = core::mem::replace(&mut suspicion.deadline, deadline);
+        self.due.remove(&(before, peer));
+        self.due.insert((deadline, peer));
         match (fresh, added) {
             (true, _) => Accused::New,
             (false, true) => Accused::Confirmed,
@@ -76,30 +84,34 @@ impl Suspicions {
 
     /// Refuted, dead, gone or replaced.
     pub fn clear(&mut self, peer: Peer) {
-        self.0.remove(&peer);
+        if let Some(suspicion) = self.of.remove(&peer) {
+            self.due.remove(&(suspicion.deadline, peer));
+        }
     }
 
     /// Who accuses it, for the rumor.
     pub fn accusers(&self, peer: Peer) -> impl Iterator<Item = RunId> + '_ {
-        self.0.get(&peer).into_iter().flat_map(|s| s.accusers.iter().flatten().copied())
+        self.of.get(&peer).into_iter().flat_map(|s| s.accusers.iter().flatten().copied())
     }
 
     /// We were not there for that long, and may have missed the refutation.
     pub fn give_back(&mut self, lost: Duration) {
-        for suspicion in self.0.values_mut() {
+        self.due.clear();
+        for (&peer, suspicion) in &mut self.of {
             suspicion.begun = suspicion.begun + lost;
             suspicion.deadline = suspicion.deadline + lost;
+            self.due.insert((suspicion.deadline, peer));
         }
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.values().map(|s| s.deadline).min()
+        self.due.first().map(|&(at, _)| at)
     }
 
     /// Call until it returns `None`. What it returns did not refute in time.
     pub fn on_deadline(&mut self, now: Instant) -> Option<Peer> {
-        let peer = *self.0.iter().find(|(_, s)| s.deadline <= now)?.0;
-        self.0.remove(&peer);
+        let &(_, peer) = self.due.first().filter(|&&(at, _)| at <= now)?;
+        self.clear(peer);
         Some(peer)
     }
 }
@@ -182,5 +194,25 @@ mod tests {
         assert_eq!(s.on_deadline(first), None);
         assert_eq!(s.on_deadline(first + Duration::from_secs(1)), Some(peer(1)));
         assert_eq!(s.deadline(), None);
+    }
+
+    #[test]
+    fn of_many_suspicions_each_ends_in_its_own_time() {
+        let config = Config::new();
+        let mut s = Suspicions::default();
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        for i in 0..50 {
+            s.accuse(at(u64::from(i * 7 % 50)), &config, 2, peer(i), Incarnation(0), core::iter::once(run(99)));
+        }
+        s.clear(peer(0));
+        s.give_back(Duration::from_millis(500));
+        let mut ended = Vec::new();
+        for ms in 1_500..1_600 {
+            assert!(s.deadline().is_none_or(|next| next >= at(ms)));
+            ended.extend(core::iter::from_fn(|| s.on_deadline(at(ms))));
+        }
+        let began: Vec<Peer> = (1..50).map(|ms| peer((0..50).find(|i| i * 7 % 50 == ms).unwrap())).collect();
+        assert_eq!(ended, began, "in the order in which they began");
+        assert!(s.of.is_empty() && s.due.is_empty());
     }
 }

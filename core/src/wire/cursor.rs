@@ -33,6 +33,11 @@ impl<'a> Reader<'a> {
         self.0.len()
     }
 
+    /// What is not read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// The next value, or its type's default where the body has ended.
     #[inline]
     pub fn value<T: Deserialize<'a> + Default>(&mut self) -> Read<T> {

@@ -332,6 +332,19 @@ impl<'a> Frames<'a> {
         }
         Ok(Frames(Reader::new(bytes)))
     }
+
+    /// `parse` that keeps the first frames as it reads them, so that they need not be read again: as many as `kept` has
+    /// room for. The rest of the packet is checked, too, and is the second part.
+    pub fn parse_into<'b>(bytes: &'a [u8], kept: &'b mut [Frame<'a>]) -> Read<(&'b [Frame<'a>], Frames<'a>)> {
+        let (mut r, mut n) = (Reader::new(bytes), 0);
+        while n < kept.len() && !r.is_empty() {
+            if let Some(frame) = read_frame(&mut r)? {
+                kept[n] = frame;
+                n += 1;
+            }
+        }
+        Ok((&kept[..n], Frames::parse(r.rest())?))
+    }
 }
 
 impl<'a> Iterator for Frames<'a> {
@@ -707,5 +720,21 @@ mod tests {
         let packet = [encoded(&Frame::Nack { seq: 1 }), raw(ALIVE, &[1, 2, 3])].concat();
         assert!(Frames::parse(&packet).is_err());
         assert_eq!(decoded(&[]), Ok(Vec::new()));
+        for room in 0..4 {
+            let mut kept = alloc::vec![Frame::Nack { seq: 0 }; room];
+            assert!(Frames::parse_into(&packet, &mut kept).is_err(), "room for {room}");
+        }
+    }
+
+    #[test]
+    fn frames_that_are_kept_and_those_that_are_read_again_are_the_packet() {
+        let nacks: Vec<Frame<'_>> = (1..=5).map(|seq| Frame::Nack { seq }).collect();
+        let packet = nacks.iter().flat_map(|nack| [raw(99, b"unknown"), encoded(nack)].concat()).collect::<Vec<u8>>();
+        for room in 0..8 {
+            let mut kept = alloc::vec![Frame::Nack { seq: 0 }; room];
+            let (first, rest) = Frames::parse_into(&packet, &mut kept).unwrap();
+            assert_eq!(first.len(), room.min(5));
+            assert_eq!(first.iter().copied().chain(rest).collect::<Vec<_>>(), nacks, "room for {room}");
+        }
     }
 }
