@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use bruit_core::config::Config;
 use bruit_core::rng::Rng;
-use bruit_core::sim::{Faults, World};
+use bruit_core::sim::{Network, World};
 use bruit_core::view::{EventKind, MemberState};
 
 /// A failing seed replays with `BRUIT_SEED=n`, more of them run with `BRUIT_SEEDS=n`: cargo test -p bruit-core --features sim --test chaos`.
@@ -32,7 +32,8 @@ fn chaos(seed: u64) {
     config.forget_dead = Duration::from_secs(5 + rng.below(200));
     config.forget_left = config.forget_dead;
     let mut world = World::new(seed);
-    world.faults = Faults { loss: rng.below(300) as u32, duplicate: rng.below(100) as u32, ..Faults::default() };
+    let (loss, duplicate) = (rng.below(300) as f64 / 1000.0, rng.below(100) as f64 / 1000.0);
+    world.set_network(Network { duplicate, ..Network::lossy(loss) }).unwrap();
     let nodes = world.cluster(n, &config);
     let mut down = vec![false; n];
     let mut paused = vec![false; n];
@@ -71,7 +72,7 @@ fn chaos(seed: u64) {
         safety(seed, &mut world, &nodes);
     }
     world.heal();
-    world.faults = Faults::default();
+    world.set_network(Network::default()).unwrap();
     for i in 0..n {
         if down[i] {
             world.restart(nodes[i], None);

@@ -5,7 +5,7 @@
 use bruit_core::config::{Config, ProbeOrder};
 use bruit_core::engine::Counters;
 use bruit_core::rng::mix;
-use bruit_core::sim::{Faults, World};
+use bruit_core::sim::{Network, World};
 use bruit_core::time::Duration;
 
 fn secs(s: u64) -> Duration {
@@ -15,7 +15,7 @@ fn secs(s: u64) -> Duration {
 /// All that an eventful half minute leaves behind, in one number: bytes sent, events, counters, views.
 fn eventful(seed: u64, config: &Config) -> u64 {
     let mut world = World::new(seed);
-    world.faults = Faults { loss: 150, duplicate: 100, ..Faults::default() };
+    world.set_network(Network { duplicate: 0.1, ..Network::lossy(0.15) }).unwrap();
     let mut nodes = world.cluster(14, config);
     world.run_for(secs(5));
     world.kill(nodes[3]);
@@ -33,7 +33,7 @@ fn eventful(seed: u64, config: &Config) -> u64 {
     nodes.push(world.add("late", late));
     world.run_for(secs(12));
 
-    let mut hash = mix(world.trace ^ world.sent.0 ^ world.sent.1.rotate_left(32));
+    let mut hash = world.trace();
     for &i in &nodes {
         let counters = world.engine(i).counters().clone();
         for (_, _, value) in Counters::ALL {

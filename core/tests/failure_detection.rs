@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bruit_core::config::{Config, ProbeOrder};
 use bruit_core::id::{Incarnation, RunId};
 use bruit_core::outbox::Via;
-use bruit_core::sim::{Faults, World};
+use bruit_core::sim::{Network, World};
 use bruit_core::time::Duration;
 use bruit_core::view::{EventKind, MemberState};
 use bruit_core::wire::frame::{Frame, Runs};
@@ -120,9 +120,9 @@ fn a_quiet_cluster_says_two_things_a_member_and_period() {
     for n in [10, 100] {
         let (mut world, _) = formed(3, n, &Config::new());
         world.run_for(secs(5));
-        let before = world.sent.0;
+        let before = world.traffic().all_packets();
         world.run_for(secs(60));
-        let each = (world.sent.0 - before) as f64 / 60.0 / n as f64;
+        let each = (world.traffic().all_packets() - before) as f64 / 60.0 / n as f64;
         assert!(each <= 2.05, "{n} members: {each:.3} packets a member and period");
     }
 }
@@ -325,7 +325,7 @@ fn an_accusation_that_was_refuted_before_is_answered_with_the_refutation() {
 fn nobody_is_ever_told_of_an_incarnation_that_its_owner_has_not_reached() {
     for seed in 0..6 {
         let (mut world, nodes) = formed(seed, 8, &Config::new());
-        world.faults = Faults { loss: 300, duplicate: 100, ..Faults::default() };
+        world.set_network(Network { duplicate: 0.1, ..Network::lossy(0.3) }).unwrap();
         world.pause(3);
         for turn in 0..200 {
             world.run_for(ms(100));

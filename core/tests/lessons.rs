@@ -4,7 +4,7 @@
 
 use bruit_core::config::Config;
 use bruit_core::id::{Epoch, Incarnation};
-use bruit_core::sim::{Faults, World};
+use bruit_core::sim::{Network, World};
 use bruit_core::time::Duration;
 use bruit_core::view::{EventKind, MemberState};
 use bruit_core::wire::frame::{Frame, Runs};
@@ -93,7 +93,7 @@ fn a_holder_does_not_lose_its_name_to_lost_packets() {
     for loss in [0, 20, 50, 100] {
         for seed in 0..30 {
             let (mut world, nodes) = formed(seed, 5);
-            world.faults = Faults { loss, ..Faults::default() };
+            world.set_network(Network::lossy(f64::from(loss) / 1000.0)).unwrap();
             let mut config = Config::new();
             config.seeds = vec![world.address(nodes[0]).to_string()];
             world.add("n2", config);
@@ -180,7 +180,7 @@ fn a_restart_with_a_clock_gone_back_takes_a_higher_epoch_that_all_agree_on() {
     let (mut world, nodes) = formed(8, 5);
     let before = world.view(nodes[0]).find("n2").unwrap().epoch;
     world.kill(nodes[2]);
-    world.clock_back = secs(3600);
+    world.step_wall(nodes[2], -3_600_000);
     world.restart(nodes[2], None);
     world.run_until(secs(60), |w| w.all_list(&nodes, 5)).expect("it is back");
     world.run_for(secs(5));

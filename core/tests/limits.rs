@@ -7,7 +7,7 @@ use bruit_core::config::Config;
 use bruit_core::id::{Epoch, Incarnation, Version};
 use bruit_core::outbox::Completion;
 use bruit_core::sim::world::address;
-use bruit_core::sim::{Faults, World};
+use bruit_core::sim::{Network, World};
 use bruit_core::time::{Duration, Instant};
 use bruit_core::view::{EventKind, MemberState};
 use bruit_core::wire::frame::{Entries, Frame, Record};
@@ -42,7 +42,7 @@ fn two_find_each_other_within_five_seconds_and_three_within_ten() {
     for (n, limit) in [(2, secs(5)), (3, secs(10))] {
         for (loss, seed) in [0, 50].into_iter().flat_map(|loss| SEEDS.map(move |seed| (loss, seed))) {
             let mut world = World::new(seed);
-            world.faults = Faults { loss, ..Faults::default() };
+            world.set_network(Network::lossy(f64::from(loss) / 1000.0)).unwrap();
             let nodes = world.cluster(n, &Config::new());
             let took = world.run_until(limit, |w| w.all_list(&nodes, n));
             assert!(took.is_some(), "{n} nodes, {loss} of 1000 lost, seed {seed}");
@@ -56,7 +56,7 @@ fn ten_joins_of_one_seed_take_under_two_seconds_on_average_and_under_five_at_wor
         let mut times: Vec<Duration> = Vec::new();
         for seed in SEEDS {
             let mut world = World::new(seed);
-            world.faults = Faults { loss, ..Faults::default() };
+            world.set_network(Network::lossy(f64::from(loss) / 1000.0)).unwrap();
             let bootstrap = world.add("bootstrap", Config::new());
             let at = world.address(bootstrap);
             let joiners: Vec<usize> = (0..10).map(|i| world.add(&format!("n{i}"), Config::new())).collect();
@@ -174,10 +174,10 @@ fn a_join_of_nobody_ends_and_a_seed_that_comes_up_is_found_within_the_retry_time
 fn one_lost_ping_is_not_even_a_suspicion() {
     for seed in SEEDS {
         let (mut world, nodes) = quiet(seed, 10, &Config::new());
-        let before = world.sent.0;
-        world.faults.loss = 1000;
-        world.run_until(secs(5), |w| w.sent.0 > before).expect("somebody pings");
-        world.faults.loss = 0;
+        let before = world.traffic().all_packets();
+        world.set_network(Network::lossy(1.0)).unwrap();
+        world.run_until(secs(5), |w| w.traffic().all_packets() > before).expect("somebody pings");
+        world.set_network(Network::lossy(0.0)).unwrap();
         world.run_for(secs(20));
         assert_eq!(told(&world, &nodes, EventKind::Suspect), 0, "seed {seed}");
     }
@@ -187,9 +187,9 @@ fn one_lost_ping_is_not_even_a_suspicion() {
 fn a_fifth_of_all_packets_lost_for_five_minutes_kills_nobody() {
     for seed in SEEDS {
         let (mut world, nodes) = quiet(seed, 10, &Config::new());
-        world.faults.loss = 200;
+        world.set_network(Network::lossy(0.2)).unwrap();
         world.run_for(secs(300));
-        world.faults.loss = 0;
+        world.set_network(Network::lossy(0.0)).unwrap();
         // Suspicions that are open yet may end as they like, and none may end in a death.
         world.run_until(secs(60), |w| w.all_list(&nodes, 10)).unwrap_or_else(|| panic!("seed {seed}"));
         assert_eq!(told(&world, &nodes, EventKind::Dead), 0, "seed {seed}");

@@ -7,7 +7,7 @@ use core::time::Duration;
 use bruit_core::config::Config;
 use bruit_core::outbox::Completion;
 use bruit_core::sim::world::address;
-use bruit_core::sim::{Faults, World};
+use bruit_core::sim::{Network, World};
 use bruit_core::view::{EventKind, MemberState, changed};
 
 fn secs(s: u64) -> Duration {
@@ -47,9 +47,9 @@ fn nodes_that_start_at_once_all_list_each_other_soon() {
 fn an_idle_cluster_kills_nobody_and_says_little() {
     let (mut world, nodes) = formed(2, 20);
     world.run_for(secs(5));
-    let before = world.sent;
+    let before = world.traffic().all_packets();
     world.run_for(secs(100));
-    let packets = (world.sent.0 - before.0) as f64 / 100.0 / 20.0;
+    let packets = (world.traffic().all_packets() - before) as f64 / 100.0 / 20.0;
     assert!(packets < 2.3, "{packets} packets a node and second");
     for &a in &nodes {
         for &b in &nodes {
@@ -182,7 +182,7 @@ fn who_leaves_while_it_joins_is_seen_to_leave() {
 fn a_lossy_network_kills_nobody() {
     for loss in [50, 200] {
         let (mut world, nodes) = formed(6, 10);
-        world.faults = Faults { loss, ..Faults::default() };
+        world.set_network(Network::lossy(f64::from(loss) / 1000.0)).unwrap();
         world.run_for(secs(300));
         for &a in &nodes {
             for &b in &nodes {
@@ -322,7 +322,7 @@ fn a_joiner_of_another_version_is_told_why_and_listed_nowhere() {
 fn where_udp_is_blocked_streams_keep_everybody_alive() {
     let (mut world, nodes) = formed(15, 6);
     world.run_for(secs(2));
-    world.faults.udp_blocked = true;
+    world.set_network(Network { udp_blocked: true, ..Network::default() }).unwrap();
     world.run_for(secs(60));
     assert!(world.all_list(&nodes, 6));
     assert!(nodes.iter().any(|&i| world.events(i).iter().any(|(_, e)| e.kind == EventKind::Warning)));
@@ -443,7 +443,7 @@ fn settled_comes_once_after_the_table_and_three_quiet_intervals() {
     for (seed, loss) in (0..20).flat_map(|seed| [(seed, 0), (seed, 200)]) {
         let (mut world, nodes) = formed(seed, 12);
         world.run_for(secs(3));
-        world.faults.loss = loss;
+        world.set_network(Network::lossy(f64::from(loss) / 1000.0)).unwrap();
         let mut config = Config::new();
         config.seeds = vec![world.address(nodes[0]).to_string()];
         let late = world.add("late", config.clone());
@@ -466,12 +466,12 @@ fn settled_comes_once_after_the_table_and_three_quiet_intervals() {
 fn settled_in_a_cluster_of_two_means_both_are_listed() {
     for seed in 0..40 {
         let mut world = World::new(seed);
-        world.faults.loss = 300;
+        world.set_network(Network::lossy(0.2)).unwrap();
         let nodes = world.cluster(2, &Config::new());
         let is_settled = |w: &World| w.events(nodes[1]).iter().any(|(_, e)| e.kind == EventKind::Settled);
         world.run_until(secs(120), |w| is_settled(w)).expect("it settles");
         let refused = world.events(nodes[1]).iter().any(|(_, e)| e.kind == EventKind::Warning);
-        assert!(world.live(nodes[1]) == 2 || refused, "seed {seed}");
+        assert!(world.engine(nodes[1]).live() == 2 || refused, "seed {seed}");
     }
 }
 
@@ -491,14 +491,14 @@ fn a_shorter_term_for_the_dead_counts_for_those_that_are_dead() {
 fn a_seed_is_a_run() {
     let run = |seed| {
         let mut world = World::new(seed);
-        world.faults = Faults { loss: 100, duplicate: 50, ..Faults::default() };
+        world.set_network(Network { duplicate: 0.05, ..Network::lossy(0.1) }).unwrap();
         let nodes = world.cluster(12, &Config::new());
         world.run_for(secs(10));
         world.kill(nodes[3]);
         world.run_for(secs(10));
         world.restart(nodes[3], None);
         world.run_for(secs(10));
-        (world.trace, world.sent)
+        (world.trace(), world.steps())
     };
     assert_eq!(run(42), run(42));
     assert_ne!(run(42), run(43));

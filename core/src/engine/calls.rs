@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::id::{NodeName, Version};
 use crate::members;
-use crate::outbox::Outbox;
+use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::rumor::Aspect;
 use crate::time::{Duration, Instant, Now};
@@ -70,7 +70,11 @@ impl Engine {
         });
         self.touched();
         let left = self.telling.status(now.mono, self.members.local(), core::iter::empty());
-        self.contacts.knocking().for_each(|to| out.send(to, &left));
+        for to in self.contacts.knocking() {
+            // By stream as well: a datagram may overtake the one that asks to be let in.
+            out.send(to, &left);
+            out.send(Destination { via: Via::Stream, ..to }, &left);
+        }
         self.contacts.abandon(out);
         self.life = Life::Leaving { until: now.mono + timeout, again: now.mono, told: Vec::new() };
         self.spread(now, me, Aspect::Status);

@@ -315,13 +315,19 @@ impl Engine {
         self.tell(now, by.back, self.members.local().run, out);
     }
 
-    /// Is the holder of a name there? Asked by datagram and by stream, because one lost packet must not cost it its name.
+    /// Is the holder of a name there? It is asked by datagram and by stream, and probed as any member is, through others,
+    /// because a few lost packets must not cost it its name.
     pub(super) fn contest(&mut self, now: Now, holder: RunId, at: Destination, out: &mut Outbox) -> Standing {
         let patience = self.config.probe_timeout + self.config.probe_indirect_timeout;
         let standing = self.contests.standing(now.mono, holder, patience);
         if matches!(standing, Standing::Ask | Standing::Waiting) {
             for via in [Via::Datagram, Via::Stream] {
                 self.probe.ask(cx!(self, now, out), &self.members, Destination { via, ..at });
+            }
+        }
+        if let (Standing::Ask, Some(peer)) = (standing, self.members.find(holder)) {
+            if let Some(entry) = self.members.get(peer) {
+                self.probe.ping(cx!(self, now, out), &self.members, peer, entry);
             }
         }
         standing
@@ -350,6 +356,8 @@ impl Engine {
         self.touch(now);
         self.on_farewell_answer(answer.run);
         let Some(peer) = self.members.find(answer.run) else { return };
+        // A relay may vouch for a member; who else has our name must say so itself.
+        self.contests.on_answer(answer.run);
         if let Some(entry) = self.members.note(peer) {
             entry.hear(now.mono);
             if let Some(rtt) = answer.rtt {

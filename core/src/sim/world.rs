@@ -1,134 +1,266 @@
-//! The world: nodes, a network that misbehaves as it is told to, and a clock that jumps to the next event.
+//! The world: engines, the machines that they run on, and a clock that jumps to the next event.
 //!
-//! What travels is bytes: each engine's frames are encoded and decoded as on a real wire. The envelope is left
-//! out; what it would refuse (a packet for another run) is refused here.
+//! A step is one entry of the queue: a timer, a packet, or something that was planned. All that an engine does in its
+//! turn leaves through [`Paths`], which says when it arrives, if it does. A machine may be paused (SIGSTOP), blocked in
+//! its sends and receives, slow, or deaf for want of room, and its clock may run wrong.
+//!
+//! Packets travel unsealed unless [`World::sealed`] is set: what the envelope would refuse (damage, another run,
+//! another cluster, another key) is refused here. Sealed, they go through the real envelope, at some ten times the cost.
 
-use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::net::{Damage, Fate, Loss, Network, Paths, chance};
+use super::queue::Queue;
 use crate::config::Config;
 use crate::engine::{Engine, Identity, Inbound, Input};
+use crate::error::Result;
 use crate::id::{Epoch, NodeName, RunId};
 use crate::outbox::{Completion, Destination, Outbox, Via};
 use crate::rng::{Rng, mix};
 use crate::time::{Duration, Instant, Now, Wall, nanos};
 use crate::view::{Event, EventKind, MemberState, View};
+use crate::wire::envelope::{self, Envelope, Limits, Opened, Sessions};
 use crate::wire::frame::Frames;
 
 /// Wall clock at the start of the world: any time does.
 const BIRTH: u64 = 1_700_000_000_000;
 
+/// IPv4 and UDP headers of a datagram.
+const UDP_IP: usize = 28;
+
+/// Old datagrams that `replay` chooses from.
+const RECORDED: usize = 64;
+
 pub type NodeIndex = usize;
 
-/// How the network treats every datagram.
-#[derive(Clone, Debug)]
-pub struct Faults {
-    /// One-way delay: least and most.
-    pub delay: (Duration, Duration),
-    /// Of 1,000 datagrams so many are lost.
-    pub loss: u32,
-    /// And so many arrive twice.
-    pub duplicate: u32,
-    /// Datagrams arrive nowhere, streams do.
-    pub udp_blocked: bool,
+/// What happened at a moment that only the world sees: who wants to know is told at once.
+pub type Watcher = Box<dyn FnMut(Instant, NodeIndex, &Event)>;
+
+/// How one machine's clocks differ from the world's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// What its monotonic clock showed when the world began.
+    pub uptime: Duration,
+    /// It runs fast (or, below zero, slow) by so many parts in a million.
+    pub drift_ppm: i64,
+    /// Its wall clock is ahead (or behind) by so many milliseconds.
+    pub wall_ms: i64,
 }
 
-impl Default for Faults {
-    fn default() -> Faults {
-        Faults {
-            delay: (Duration::from_micros(200), Duration::from_millis(2)),
-            loss: 0,
-            duplicate: 0,
-            udp_blocked: false,
+impl Clock {
+    fn mono(&self, at: Instant) -> Instant {
+        let t = i128::from(at.as_nanos());
+        Instant::from_nanos((i128::from(nanos(self.uptime)) + t + t * i128::from(self.drift_ppm) / 1_000_000) as u64)
+    }
+
+    /// The world's time when the monotonic clock shows `mono`, or the next moment after it.
+    fn world(&self, mono: Instant) -> Instant {
+        if *self == Clock::default() {
+            return mono;
         }
+        let t = i128::from(mono.as_nanos()) - i128::from(nanos(self.uptime));
+        let rate = 1_000_000 + i128::from(self.drift_ppm);
+        Instant::from_nanos(((t * 1_000_000).div_euclid(rate) + 1).max(0) as u64)
+    }
+
+    fn now(&self, at: Instant) -> Now {
+        let wall = (BIRTH + at.as_nanos() / 1_000_000).saturating_add_signed(self.wall_ms);
+        Now { mono: self.mono(at), wall: Wall(wall) }
+    }
+}
+
+/// Packets and bytes as they left, by the kind of their first frame; headers and envelopes counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    pub packets: [u64; KINDS],
+    pub bytes: [u64; KINDS],
+}
+
+/// Frame kinds are below this.
+pub const KINDS: usize = 64;
+
+impl Default for Traffic {
+    fn default() -> Traffic {
+        Traffic { packets: [0; KINDS], bytes: [0; KINDS] }
+    }
+}
+
+impl Traffic {
+    pub fn all_packets(&self) -> u64 {
+        self.packets.iter().sum()
+    }
+
+    pub fn all_bytes(&self) -> u64 {
+        self.bytes.iter().sum()
     }
 }
 
 pub struct World {
-    pub faults: Faults,
-    /// The wall clock of nodes that start from now on is behind by that.
-    pub clock_back: Duration,
+    /// Clocks of nodes that are added from now on; a restart keeps its machine's.
+    pub clock: Clock,
+    /// Nodes that start from now on seal their packets with the real envelope.
+    pub sealed: bool,
     /// What host names resolve to; a seed that is none of them is an address.
     pub names: BTreeMap<String, Vec<SocketAddr>>,
+    /// Datagrams that a machine which does not read keeps; further ones are lost. Linux keeps some 270 small ones.
+    pub receive_queue: usize,
+    /// Whether `events` keeps what nodes report. Large worlds may do without.
+    pub keep_events: bool,
+    /// Told each event as it happens.
+    pub watcher: Option<Watcher>,
+    /// One line a frame, where wanted.
+    pub transcript: Option<Vec<String>>,
     now: Instant,
     rng: Rng,
     seed: u64,
-    queue: BinaryHeap<Reverse<(Instant, u64, u32)>>,
-    parcels: Vec<Option<What>>,
+    queue: Queue<What>,
+    parcels: Vec<Parcel>,
     free: Vec<u32>,
+    plans: Vec<Option<Plan>>,
     nodes: Vec<Node>,
-    /// One-way cuts: from, to.
-    cuts: Vec<(NodeIndex, NodeIndex)>,
+    /// Nodes that are not at the address of their index.
+    moved: BTreeMap<SocketAddr, NodeIndex>,
+    labels: Vec<(String, Option<[u8; 32]>)>,
+    paths: Paths,
+    recorded: VecDeque<u32>,
     ties: u64,
     out: Outbox,
     runs: u64,
-    /// Datagrams and their bytes, as they left.
-    pub sent: (u64, u64),
-    /// A hash over all that happened: equal runs have equal traces.
-    pub trace: u64,
-    /// One line a frame, where wanted.
-    pub transcript: Option<Vec<String>>,
+    traffic: Traffic,
+    steps: u64,
+    refused: u64,
+    overflowed: u64,
+    trace: u64,
 }
+
+type Plan = Box<dyn FnOnce(&mut World)>;
 
 struct Node {
     engine: Engine,
     name: NodeName,
     addr: SocketAddr,
     run: RunId,
+    clock: Clock,
+    /// Whose packets it can open: label and key.
+    label: u32,
     up: bool,
-    paused: bool,
-    held: Vec<What>,
-    wake: Instant,
-    late_since: Option<Instant>,
+    /// And so is its machine.
+    dark: bool,
+    state: Machine,
+    /// How long each input keeps it busy, and until when it is.
+    service: Duration,
+    busy: Instant,
+    /// What waits to be read, and (blocked) to be sent.
+    held: VecDeque<u32>,
+    unsent: Vec<Unsent>,
+    /// Lost for want of room since it was last told so.
+    deaf: bool,
+    /// When the engine wants its tick, and when the timer that counts is set for.
+    deadline: Option<Instant>,
+    timer: Option<Instant>,
     events: Vec<(Instant, Event)>,
     completions: Vec<Completion>,
     config: Arc<Config>,
+    envelope: Option<Box<Envelope>>,
+    sessions: Option<Box<Sessions>>,
+    sent: (u64, u64),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Machine {
+    Running,
+    /// SIGSTOP: nothing happens.
+    Paused,
+    /// Sends and receives hang; timers go on.
+    Blocked,
+}
+
+#[derive(Clone, Copy, Debug)]
 enum What {
-    Wake(NodeIndex),
-    Packet { to: SocketAddr, run: Option<RunId>, from: SocketAddr, sender: RunId, via: Via, frames: Vec<u8> },
-    Unreachable { to: SocketAddr, sender: RunId, addr: SocketAddr, via: Via },
+    Timer(u32),
+    /// A slow node is ready for its next input.
+    Ready(u32),
+    Arrival(u32),
+    Plan(u32),
+}
+
+/// A packet on its way.
+struct Parcel {
+    to: SocketAddr,
+    run: Option<RunId>,
+    from: SocketAddr,
+    by: u32,
+    sender: RunId,
+    via: Via,
+    kind: Kind,
+    /// With room for the envelope's header, or sealed.
+    bytes: Vec<u8>,
+    /// Arrivals still to come, and one for being recorded.
+    holders: u32,
+}
+
+/// A packet that a blocked machine could not send.
+struct Unsent {
+    parcel: u32,
+    fate: Fate,
+    since: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Packet,
+    /// A closed port's answer.
+    Unreachable,
 }
 
 impl World {
     pub fn new(seed: u64) -> World {
         World {
-            faults: Faults::default(),
-            clock_back: Duration::ZERO,
+            clock: Clock::default(),
+            sealed: false,
             names: BTreeMap::new(),
+            receive_queue: 270,
+            keep_events: true,
+            watcher: None,
+            transcript: None,
             now: Instant::from_nanos(1_000_000_000),
             rng: Rng::new(seed),
             seed,
-            queue: BinaryHeap::new(),
+            queue: Queue::default(),
             parcels: Vec::new(),
             free: Vec::new(),
+            plans: Vec::new(),
             nodes: Vec::new(),
-            cuts: Vec::new(),
+            moved: BTreeMap::new(),
+            labels: Vec::new(),
+            paths: Paths::new(),
+            recorded: VecDeque::new(),
             ties: 0,
             out: Outbox::new(1400),
             runs: 0,
-            sent: (0, 0),
+            traffic: Traffic::default(),
+            steps: 0,
+            refused: 0,
+            overflowed: 0,
             trace: seed,
-            transcript: None,
         }
     }
 
-    pub fn now(&self) -> Now {
-        Now { mono: self.now, wall: Wall(BIRTH + self.now.as_nanos() / 1_000_000) }
+    // --- nodes ---
+
+    /// A node that starts now. Its seeds in `config.seeds` are addresses, or `names`.
+    pub fn add(&mut self, name: &str, config: Config) -> NodeIndex {
+        self.add_at(address(self.nodes.len()), name, config)
     }
 
-    /// A node that starts now. Its seeds in `config.seeds` are addresses.
-    pub fn add(&mut self, name: &str, config: Config) -> NodeIndex {
-        let i = self.nodes.len();
-        let addr = address(i);
-        let node = self.birth(name, addr, Arc::new(config));
-        self.nodes.push(node);
+    /// A node that starts now at that address, where nobody may be.
+    pub fn add_at(&mut self, addr: SocketAddr, name: &str, config: Config) -> NodeIndex {
+        let i = self.hatch(addr, name, config);
         self.turn(i, |engine, now, out| engine.start(now, out));
         i
     }
@@ -145,59 +277,164 @@ impl World {
             .collect()
     }
 
-    /// No word, no memory: gone.
+    /// No word, no memory: gone. Its machine says so to who sends there.
     pub fn kill(&mut self, i: NodeIndex) {
         self.nodes[i].up = false;
-        self.nodes[i].held.clear();
+        self.nodes[i].dark = false;
+        self.moved.retain(|_, at| *at != i);
+        self.paths.forget(i);
+        for parcel in core::mem::take(&mut self.nodes[i].held) {
+            self.drop_parcel(parcel);
+        }
+        for unsent in core::mem::take(&mut self.nodes[i].unsent) {
+            self.drop_parcel(unsent.parcel);
+        }
     }
 
-    /// The same name in a new run; at another address if one is given.
+    /// The whole machine is gone: nothing answers any more.
+    pub fn power_off(&mut self, i: NodeIndex) {
+        self.kill(i);
+        self.nodes[i].dark = true;
+    }
+
+    /// The same name in a new run, with nothing remembered; at another address if one is given.
     pub fn restart(&mut self, i: NodeIndex, addr: Option<SocketAddr>) {
-        let (name, config) = (self.nodes[i].name.clone(), self.nodes[i].config.clone());
-        let addr = addr.unwrap_or(self.nodes[i].addr);
-        let events = core::mem::take(&mut self.nodes[i].events);
-        self.nodes[i] = self.birth(&name, addr, config);
-        self.nodes[i].events = events;
+        self.revive(i, addr);
         self.turn(i, |engine, now, out| engine.start(now, out));
+    }
+
+    /// Another name in its place, at its address: the tenant after it. Returns the new node.
+    pub fn replace(&mut self, i: NodeIndex, name: &str) -> NodeIndex {
+        let (addr, config) = (self.nodes[i].addr, Config::clone(&self.nodes[i].config));
+        self.kill(i);
+        self.add_at(addr, name, config)
     }
 
     /// SIGSTOP: time passes, packets queue up.
     pub fn pause(&mut self, i: NodeIndex) {
-        self.nodes[i].paused = true;
-        self.nodes[i].late_since = Some(self.now);
+        self.nodes[i].state = Machine::Paused;
     }
 
-    /// SIGCONT: what was queued comes first, then the timers, late.
+    /// Lifeguard §V's anomaly: whatever it sends or receives hangs; its timers run. Ended by `resume`.
+    pub fn block(&mut self, i: NodeIndex) {
+        self.nodes[i].state = Machine::Blocked;
+    }
+
+    /// SIGCONT, or the end of a block: what was queued comes first, then timers, late.
     pub fn resume(&mut self, i: NodeIndex) {
-        self.nodes[i].paused = false;
-        let since = self.nodes[i].late_since.take();
-        for what in core::mem::take(&mut self.nodes[i].held) {
-            self.happen(what);
+        self.nodes[i].state = Machine::Running;
+        for Unsent { parcel, mut fate, since } in core::mem::take(&mut self.nodes[i].unsent) {
+            for at in fate.arrivals.iter_mut().flatten() {
+                // The way is as long as it would have been.
+                *at = self.now + at.since(since);
+            }
+            self.dispatch(parcel, fate);
+            self.drop_parcel(parcel);
         }
-        let lost = since.map_or(Duration::ZERO, |s| self.now.since(s));
-        self.turn(i, |engine, now, out| {
-            engine.stalled(lost);
-            engine.handle(now, Input::Tick, out);
-        });
+        self.serve(i);
+        self.on_time(i);
+    }
+
+    /// From now on each input keeps it busy for that long; others wait their turn. Zero: as quick as thought.
+    pub fn slow(&mut self, i: NodeIndex, service: Duration) {
+        self.nodes[i].service = service;
+    }
+
+    /// An administrator, or NTP, sets its wall clock.
+    pub fn step_wall(&mut self, i: NodeIndex, by_ms: i64) {
+        self.nodes[i].clock.wall_ms += by_ms;
+    }
+
+    // --- the network ---
+
+    /// What the network does from now on. `E_INVALID` for what is no probability; nothing changes then.
+    pub fn set_network(&mut self, network: Network) -> Result<()> {
+        network.validate()?;
+        self.paths.network = network;
+        Ok(())
+    }
+
+    pub fn network(&self) -> Network {
+        self.paths.network
+    }
+
+    /// Datagrams to `i` get lost like that, on top of what the network does; `None`: no longer.
+    pub fn lose_ingress(&mut self, i: NodeIndex, loss: Option<Loss>) -> Result<()> {
+        loss.map_or(Ok(()), |loss| loss.validate())?;
+        self.paths.ingress(i, loss);
+        Ok(())
+    }
+
+    /// Datagrams from `i` get lost like that, on top of what the network does; `None`: no longer.
+    pub fn lose_egress(&mut self, i: NodeIndex, loss: Option<Loss>) -> Result<()> {
+        loss.map_or(Ok(()), |loss| loss.validate())?;
+        self.paths.egress(i, loss);
+        Ok(())
     }
 
     /// Nothing from `a` reaches `b` any more; the other way is another cut.
     pub fn cut(&mut self, a: NodeIndex, b: NodeIndex) {
-        self.cuts.push((a, b));
+        self.paths.cut(a, b);
     }
 
     /// Nothing passes between the two sides.
     pub fn part(&mut self, left: &[NodeIndex], right: &[NodeIndex]) {
-        for &a in left {
-            for &b in right {
-                self.cuts.extend([(a, b), (b, a)]);
+        self.paths.part(left, right);
+    }
+
+    /// Cuts, partitions and nodes' own losses end. The network's faults stay.
+    pub fn heal(&mut self) {
+        self.paths.heal();
+    }
+
+    // --- time ---
+
+    /// The world's time, and that of machines whose clocks are right.
+    pub fn now(&self) -> Now {
+        Clock::default().now(self.now)
+    }
+
+    /// Something that happens later.
+    pub fn after(&mut self, time: Duration, plan: impl FnOnce(&mut World) + 'static) {
+        self.plans.push(Some(Box::new(plan)));
+        let plan = What::Plan((self.plans.len() - 1) as u32);
+        self.post(self.now + time, plan);
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.step(end).is_some() {}
+    }
+
+    /// Runs until `done`, for at most `time`. How long it took, or `None`.
+    pub fn run_until(&mut self, time: Duration, mut done: impl FnMut(&mut World) -> bool) -> Option<Duration> {
+        let (start, end) = (self.now, self.now + time);
+        loop {
+            if done(self) {
+                return Some(self.now.since(start));
             }
+            let Some(next) = self.queue.not_before().filter(|at| *at <= end) else {
+                self.now = end;
+                return None;
+            };
+            // All of one instant, or at least a millisecond, between two looks.
+            let until = next.max(self.now + Duration::from_millis(1)).min(end);
+            while self.step(until).is_some() {}
         }
     }
 
-    pub fn heal(&mut self) {
-        self.cuts.clear();
+    /// The next thing that happens, if it does before `end`; else it is `end`. Says at which node, if at one.
+    pub fn step(&mut self, end: Instant) -> Option<Step> {
+        let Some((at, what)) = self.queue.pop(end) else {
+            self.now = self.now.max(end);
+            return None;
+        };
+        self.now = self.now.max(at);
+        self.steps += 1;
+        Some(Step { node: self.happen(at, what) })
     }
+
+    // --- application calls, and packets from nowhere ---
 
     /// An application call.
     pub fn call<T>(&mut self, i: NodeIndex, call: impl FnOnce(&mut Engine, Now, &mut Outbox) -> T) -> T {
@@ -208,47 +445,50 @@ impl World {
 
     /// A packet, as if `from` had sent it to `to` and the envelope had let it through.
     pub fn inject(&mut self, from: NodeIndex, to: NodeIndex, frames: &[u8]) {
-        let (sender, run) = (self.nodes[from].run, self.nodes[to].run);
-        let (from, to) = (self.nodes[from].addr, self.nodes[to].addr);
-        self.happen(What::Packet { to, run: Some(run), from, sender, via: Via::Datagram, frames: frames.into() });
+        let packet = Inbound {
+            from: self.nodes[from].addr,
+            run: self.nodes[from].run,
+            stranger: false,
+            via: Via::Datagram,
+            frames,
+        };
+        self.turn(to, |engine, now, out| engine.handle(now, Input::Packet(packet), out));
     }
 
-    pub fn run_for(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.queue.peek().is_some_and(|Reverse((at, ..))| *at <= end) {
-            self.step();
-        }
-        self.now = end;
-    }
-
-    /// Runs until `done`, for at most `time`. How long it took, or `None`.
-    pub fn run_until(&mut self, time: Duration, mut done: impl FnMut(&mut World) -> bool) -> Option<Duration> {
-        let (start, end) = (self.now, self.now + time);
-        loop {
-            if done(self) {
-                return Some(self.now.since(start));
-            }
-            let next = self.queue.peek().map(|Reverse((at, ..))| *at).filter(|at| *at <= end);
-            let Some(next) = next else {
-                self.now = end;
-                return None;
-            };
-            // All of one instant, or at least a millisecond, between two looks.
-            let until = next.max(self.now + Duration::from_millis(1)).min(end);
-            while self.queue.peek().is_some_and(|Reverse((at, ..))| *at <= until) {
-                self.step();
-            }
-            self.now = self.now.max(until);
-        }
-    }
+    // --- what is to be seen ---
 
     pub fn view(&mut self, i: NodeIndex) -> Arc<View> {
-        let now = self.now();
+        let now = self.nodes[i].clock.now(self.now);
         self.nodes[i].engine.view(now)
     }
 
     pub fn engine(&self, i: NodeIndex) -> &Engine {
         &self.nodes[i].engine
+    }
+
+    /// Nodes that ever were.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    pub fn is_up(&self, i: NodeIndex) -> bool {
+        self.nodes[i].up
+    }
+
+    pub fn is_running(&self, i: NodeIndex) -> bool {
+        self.nodes[i].up && self.nodes[i].state == Machine::Running
+    }
+
+    pub fn name(&self, i: NodeIndex) -> &NodeName {
+        &self.nodes[i].name
+    }
+
+    pub fn config(&self, i: NodeIndex) -> &Arc<Config> {
+        &self.nodes[i].config
     }
 
     pub fn address(&self, i: NodeIndex) -> SocketAddr {
@@ -265,6 +505,41 @@ impl World {
 
     pub fn completions(&self, i: NodeIndex) -> &[Completion] {
         &self.nodes[i].completions
+    }
+
+    /// Packets and bytes that `i` sent, in all its runs.
+    pub fn sent_by(&self, i: NodeIndex) -> (u64, u64) {
+        self.nodes[i].sent
+    }
+
+    /// What all sent since the world began.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Entries of the queue that were worked off.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Entries that wait in the queue.
+    pub fn pending(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Packets that the envelope refused, or would have.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Datagrams that were lost because a machine did not read them.
+    pub fn overflowed(&self) -> u64 {
+        self.overflowed
+    }
+
+    /// A hash over all that happened: equal runs have equal traces.
+    pub fn trace(&self) -> u64 {
+        mix(self.trace ^ mix(self.traffic.all_packets() ^ self.traffic.all_bytes().rotate_left(32)))
     }
 
     /// Members that `i` lists as alive, itself included.
@@ -290,75 +565,264 @@ impl World {
         self.nodes[i].events.iter().filter(|(_, e)| about(e)).count()
     }
 
-    fn birth(&mut self, name: &str, addr: SocketAddr, config: Arc<Config>) -> Node {
+    // --- births ---
+
+    fn hatch(&mut self, addr: SocketAddr, name: &str, config: Config) -> NodeIndex {
+        let i = self.nodes.len();
+        let node = self.birth(name, addr, Arc::new(config), self.clock);
+        self.nodes.push(node);
+        self.settle_at(i, addr);
+        i
+    }
+
+    fn revive(&mut self, i: NodeIndex, addr: Option<SocketAddr>) {
+        let (name, config) = (self.nodes[i].name.clone(), self.nodes[i].config.clone());
+        let addr = addr.unwrap_or(self.nodes[i].addr);
+        self.kill(i);
+        let mut node = self.birth(&name, addr, config, self.nodes[i].clock);
+        node.events = core::mem::take(&mut self.nodes[i].events);
+        node.sent = self.nodes[i].sent;
+        node.service = self.nodes[i].service;
+        self.nodes[i] = node;
+        self.settle_at(i, addr);
+    }
+
+    fn settle_at(&mut self, i: NodeIndex, addr: SocketAddr) {
+        if addr != address(i) {
+            self.moved.insert(addr, i);
+        }
+    }
+
+    fn birth(&mut self, name: &str, addr: SocketAddr, config: Arc<Config>, clock: Clock) -> Node {
         self.runs += 1;
         let run = RunId::new(mix(self.seed ^ mix(self.runs)).max(1)).expect("at least one");
         let name = NodeName::new(name).expect("a valid name");
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.rng.next_u64().to_le_bytes());
-        let now = self.now();
-        let clock = now.wall.0.saturating_sub(nanos(self.clock_back) / 1_000_000);
-        let me = Identity { name: name.clone(), epoch: Epoch(clock), run, address: addr };
+        let now = clock.now(self.now);
+        let me = Identity { name: name.clone(), epoch: Epoch(now.wall.0), run, address: addr };
+        let envelope = self.sealed.then(|| {
+            let limits = Limits { max_sessions: config.max_sessions, derive_rate: config.derive_rate };
+            Box::new(Envelope::new(&config.cluster, &config.keys, run, seed, limits))
+        });
+        let sessions = envelope.as_ref().map(|envelope| Box::new(envelope.sessions()));
         Node {
             engine: Engine::new(config.clone(), me, now, seed),
             name,
             addr,
             run,
+            clock,
+            label: self.label(&config),
             up: true,
-            paused: false,
-            held: Vec::new(),
-            wake: Instant::ZERO,
-            late_since: None,
+            dark: false,
+            state: Machine::Running,
+            service: Duration::ZERO,
+            busy: self.now,
+            held: VecDeque::new(),
+            unsent: Vec::new(),
+            deaf: false,
+            deadline: None,
+            timer: None,
             events: Vec::new(),
             completions: Vec::new(),
             config,
+            envelope,
+            sessions,
+            sent: (0, 0),
         }
     }
 
-    fn step(&mut self) {
-        let Some(Reverse((at, _, parcel))) = self.queue.pop() else { return };
-        self.now = self.now.max(at);
-        let what = self.parcels[parcel as usize].take().expect("queued once");
-        self.free.push(parcel);
-        self.happen(what);
+    /// Equal labels and keys have equal numbers.
+    fn label(&mut self, config: &Config) -> u32 {
+        let label = (config.cluster.clone(), config.keys.first().copied());
+        let known = self.labels.iter().position(|l| *l == label);
+        known.unwrap_or_else(|| {
+            self.labels.push(label);
+            self.labels.len() - 1
+        }) as u32
     }
 
-    fn happen(&mut self, what: What) {
+    // --- steps ---
+
+    fn happen(&mut self, at: Instant, what: What) -> Option<NodeIndex> {
         match what {
-            What::Wake(i) => {
-                let node = &self.nodes[i];
-                if node.up && !node.paused && node.wake <= self.now {
-                    self.turn(i, |engine, now, out| engine.handle(now, Input::Tick, out));
+            What::Timer(i) => {
+                let i = i as usize;
+                let node = &mut self.nodes[i];
+                if node.timer != Some(at) {
+                    return None;
                 }
+                node.timer = None;
+                if !node.up || node.state == Machine::Paused {
+                    return None;
+                }
+                if node.busy > self.now {
+                    let busy = node.busy;
+                    self.set_timer(i, busy);
+                    return None;
+                }
+                self.on_time(i).then_some(i)
             }
-            What::Packet { to, run, from, sender, via, frames } => {
-                let Some(i) = self.at(to) else {
-                    // A closed port answers, unless the answer is lost like everything else.
-                    self.post(Duration::from_millis(1), What::Unreachable { to: from, sender, addr: to, via });
-                    return;
-                };
-                if self.nodes[i].paused {
-                    self.nodes[i].held.push(What::Packet { to, run, from, sender, via, frames });
-                    return;
-                }
-                if run.is_some_and(|run| run != self.nodes[i].run) {
-                    return;
-                }
-                let packet = Inbound { from, run: sender, stranger: run.is_none(), via, frames: &frames };
-                self.turn(i, |engine, now, out| engine.handle(now, Input::Packet(packet), out));
+            What::Ready(i) => {
+                let i = i as usize;
+                self.serve(i);
+                self.nodes[i].up.then_some(i)
             }
-            What::Unreachable { to, sender, addr, via } => {
-                let Some(i) = self.at(to).filter(|&i| self.nodes[i].run == sender && !self.nodes[i].paused) else {
-                    return;
-                };
-                self.turn(i, |engine, now, out| engine.handle(now, Input::Unreachable { addr, via }, out));
+            What::Arrival(parcel) => self.arrive(parcel),
+            What::Plan(plan) => {
+                let plan = self.plans[plan as usize].take().expect("planned once");
+                plan(self);
+                None
             }
         }
+    }
+
+    /// A tick, if it is time for one. Whether it was.
+    fn on_time(&mut self, i: NodeIndex) -> bool {
+        let node = &mut self.nodes[i];
+        let Some(deadline) = node.deadline.filter(|_| node.up) else { return false };
+        if deadline > self.now {
+            self.set_timer(i, deadline);
+            return false;
+        }
+        // As the driver does: it tells first how late it is.
+        let late = self.now.since(deadline);
+        let stalled = late > node.config.stall_threshold;
+        if !node.service.is_zero() {
+            node.busy = self.now + node.service;
+        }
+        self.turn(i, |engine, now, out| {
+            if stalled {
+                engine.stalled(late);
+            }
+            engine.handle(now, Input::Tick, out);
+        });
+        true
+    }
+
+    fn arrive(&mut self, parcel: u32) -> Option<NodeIndex> {
+        let p = &self.parcels[parcel as usize];
+        let Some(i) = self.at(p.to) else {
+            self.nobody_there(parcel);
+            return None;
+        };
+        let node = &mut self.nodes[i];
+        let reads = node.state == Machine::Running;
+        if reads && node.busy <= self.now && node.held.is_empty() {
+            let service = node.service;
+            if !service.is_zero() {
+                node.busy = self.now + service;
+            }
+            self.take_in(i, parcel);
+            return Some(i);
+        }
+        if p.via == Via::Datagram && node.held.len() >= self.receive_queue {
+            node.deaf = true;
+            self.overflowed += 1;
+            self.drop_parcel(parcel);
+            return None;
+        }
+        node.held.push_back(parcel);
+        if reads && node.held.len() == 1 {
+            let ready = node.busy;
+            self.post(ready, What::Ready(i as u32));
+        }
+        None
+    }
+
+    /// Works off what is held, as far as the node's speed allows.
+    fn serve(&mut self, i: NodeIndex) {
+        let deaf = core::mem::take(&mut self.nodes[i].deaf);
+        if deaf && self.nodes[i].up {
+            // What the system had to drop is its own fault: answers may have been among it.
+            let lost = self.nodes[i].config.stall_threshold;
+            self.nodes[i].engine.stalled(lost);
+        }
+        // Timers are not moved by what was read before them, or their lateness would not show.
+        let deadline = self.nodes[i].deadline;
+        while self.nodes[i].up && self.nodes[i].state == Machine::Running {
+            let Some(parcel) = self.nodes[i].held.pop_front() else { break };
+            let service = self.nodes[i].service;
+            self.take_in(i, parcel);
+            if !service.is_zero() {
+                self.nodes[i].busy = self.now + service;
+                if !self.nodes[i].held.is_empty() {
+                    self.post(self.now + service, What::Ready(i as u32));
+                }
+                break;
+            }
+        }
+        if let Some(due) = deadline.filter(|d| *d <= self.now && self.nodes[i].up) {
+            self.nodes[i].deadline = Some(due);
+            self.set_timer(i, due);
+        }
+    }
+
+    fn nobody_there(&mut self, parcel: u32) {
+        let p = &self.parcels[parcel as usize];
+        let by = p.by as usize;
+        let dark = index(p.to).and_then(|i| self.nodes.get(i)).is_none_or(|node| node.dark && node.addr == p.to);
+        if dark || p.kind == Kind::Unreachable || self.nodes[by].run != p.sender {
+            return self.drop_parcel(parcel);
+        }
+        // A closed port answers, unless the answer is lost like everything else.
+        let answer = Parcel {
+            to: p.from,
+            run: Some(p.sender),
+            from: p.to,
+            by: p.by,
+            sender: p.sender,
+            via: p.via,
+            kind: Kind::Unreachable,
+            bytes: Vec::new(),
+            holders: 1,
+        };
+        self.drop_parcel(parcel);
+        let answer = self.keep(answer);
+        self.post(self.now + Duration::from_millis(1), What::Arrival(answer));
+    }
+
+    /// What the envelope does, and then the engine.
+    fn take_in(&mut self, i: NodeIndex, parcel: u32) {
+        let mut bytes = core::mem::take(&mut self.parcels[parcel as usize].bytes);
+        let p = &self.parcels[parcel as usize];
+        let (from, by, via, sender, run) = (p.from, p.by as usize, p.via, p.sender, p.run);
+        let node = &self.nodes[i];
+        let mine = run.is_none_or(|run| run == node.run);
+        if p.kind == Kind::Unreachable {
+            if mine {
+                self.turn(i, |engine, now, out| engine.handle(now, Input::Unreachable { addr: from, via }, out));
+            }
+        } else if node.envelope.is_some() {
+            self.open_and_take_in(i, from, via, &mut bytes.clone());
+        } else if mine && node.label == self.nodes[by].label {
+            let frames = &bytes[envelope::HEADER..];
+            let packet = Inbound { from, run: sender, stranger: run.is_none(), via, frames };
+            self.turn(i, |engine, now, out| engine.handle(now, Input::Packet(packet), out));
+        } else {
+            self.refused += 1;
+        }
+        core::mem::swap(&mut self.parcels[parcel as usize].bytes, &mut bytes);
+        self.drop_parcel(parcel);
+    }
+
+    fn open_and_take_in(&mut self, i: NodeIndex, from: SocketAddr, via: Via, bytes: &mut [u8]) {
+        let node = &mut self.nodes[i];
+        let (Some(envelope), Some(mut sessions)) = (&node.envelope, node.sessions.take()) else { return };
+        match envelope.open(&mut sessions, node.clock.now(self.now).mono, bytes) {
+            Ok(Opened { from: run, stranger, frames }) => {
+                let packet = Inbound { from, run, stranger, via, frames };
+                self.turn(i, |engine, now, out| engine.handle(now, Input::Packet(packet), out));
+                sessions.set_member(run, self.nodes[i].engine.is_member(run));
+            }
+            Err(_) => self.refused += 1,
+        }
+        self.nodes[i].sessions = Some(sessions);
     }
 
     /// One call into an engine, and all that comes of it.
     fn turn(&mut self, i: NodeIndex, call: impl FnOnce(&mut Engine, Now, &mut Outbox)) {
-        let now = self.now();
+        let now = self.nodes[i].clock.now(self.now);
         let mut out = core::mem::replace(&mut self.out, Outbox::new(0));
         out.clear();
         out.set_datagram_max(self.nodes[i].config.max_datagram);
@@ -371,76 +835,200 @@ impl World {
         }
         for event in out.events.drain(..) {
             self.trace = mix(self.trace ^ event.kind as u64 ^ event.view.rotate_left(17) ^ self.now.as_nanos());
-            self.nodes[i].events.push((self.now, event));
+            if let Some(watcher) = &mut self.watcher {
+                watcher(self.now, i, &event);
+            }
+            if self.keep_events {
+                self.nodes[i].events.push((self.now, event));
+            }
         }
         self.nodes[i].completions.append(&mut out.completions);
         for p in 0..out.len() {
-            let (to, frames) = (out.destination(p), out.packets()[p].frames().to_vec());
-            self.send(i, to, frames);
+            let to = out.destination(p);
+            self.send(i, to, &out.packets()[p].buf);
         }
         self.out = out;
-        if let Some(at) = self.nodes[i].engine.deadline(now.mono) {
-            if at != self.nodes[i].wake || at <= self.now {
-                self.nodes[i].wake = at;
-                self.post(at.since(self.now), What::Wake(i));
-            }
+        let node = &mut self.nodes[i];
+        node.deadline = node.engine.deadline(now.mono).map(|at| node.clock.world(at));
+        if let Some(at) = node.deadline {
+            self.set_timer(i, at);
         }
     }
 
-    fn send(&mut self, i: NodeIndex, to: Destination, frames: Vec<u8>) {
-        self.trace = frames
-            .chunks(8)
-            .fold(mix(self.trace ^ i as u64), |t, c| mix(t ^ c.iter().fold(0, |v, &b| v << 8 | u64::from(b))));
-        if let Some(lines) = &mut self.transcript {
-            let ms = self.now.as_nanos() / 1_000_000;
-            let via = if to.via == Via::Stream { " (stream)" } else { "" };
-            for frame in Frames::parse(&frames).expect("we wrote it") {
-                lines.push(alloc::format!("{ms:>6} ms  {} → {}{via}  {frame}", self.nodes[i].name, to.addr.port()));
-            }
-        }
-        self.sent.0 += 1;
-        self.sent.1 += frames.len() as u64;
-        if self.at(to.addr).is_some_and(|j| self.cuts.contains(&(i, j))) {
-            return;
-        }
-        let datagram = to.via == Via::Datagram;
-        if datagram && (self.faults.udp_blocked || self.rng.chance(self.faults.loss.into(), 1000)) {
-            return;
-        }
-        let copies = if datagram && self.rng.chance(self.faults.duplicate.into(), 1000) { 2 } else { 1 };
-        for _ in 0..copies {
-            let (least, most) = self.faults.delay;
-            let mut delay = least + Duration::from_nanos(self.rng.below(nanos(most.saturating_sub(least)) + 1));
-            if !datagram {
-                delay *= 3; // A connection must be made first.
-            }
-            let (from, sender) = (self.nodes[i].addr, self.nodes[i].run);
-            let frames = frames.clone();
-            self.post(delay, What::Packet { to: to.addr, run: to.run, from, sender, via: to.via, frames });
+    /// A timer that is set for an earlier time serves as well: it looks again.
+    fn set_timer(&mut self, i: NodeIndex, at: Instant) {
+        // A deadline that a tick does not move must not stop the world.
+        let at = at.max(self.now + Duration::from_nanos(1));
+        if self.nodes[i].timer.is_none_or(|timer| at < timer) {
+            self.nodes[i].timer = Some(at);
+            self.post(at, What::Timer(i as u32));
         }
     }
 
-    fn post(&mut self, after: Duration, what: What) {
-        self.ties += 1;
-        let parcel = self.free.pop().unwrap_or_else(|| {
-            self.parcels.push(None);
-            (self.parcels.len() - 1) as u32
+    fn send(&mut self, i: NodeIndex, to: Destination, buf: &[u8]) {
+        let frames = &buf[envelope::HEADER..];
+        self.trace = hash(mix(self.trace ^ i as u64), frames);
+        if self.transcript.is_some() {
+            self.write_down(i, to, frames);
+        }
+        let len = buf.len() + envelope::TAG + UDP_IP;
+        let kind = usize::from(frames.first().copied().unwrap_or(0)).min(KINDS - 1);
+        self.traffic.packets[kind] += 1;
+        self.traffic.bytes[kind] += len as u64;
+        let sent = &mut self.nodes[i].sent;
+        *sent = (sent.0 + 1, sent.1 + len as u64);
+
+        let receiver = self.at(to.addr).or_else(|| index(to.addr).filter(|&j| j < self.nodes.len()));
+        let fate = self.paths.send(&mut self.rng, self.now, i, receiver, to.via, len);
+        if fate.arrivals == [None, None] {
+            return;
+        }
+        let mut bytes = match self.free.last() {
+            Some(&free) => core::mem::take(&mut self.parcels[free as usize].bytes),
+            None => Vec::new(),
+        };
+        bytes.clear();
+        bytes.extend_from_slice(buf);
+        let node = &self.nodes[i];
+        match &node.envelope {
+            Some(envelope) if to.via == Via::Stream => envelope.seal_record(to.run, &mut bytes),
+            Some(envelope) => envelope.seal(to.run, &mut bytes),
+            None => {}
+        }
+        match fate.damage {
+            Some(_) if node.envelope.is_none() => {
+                // The checksum would have seen it.
+                self.refused += 1;
+                return;
+            }
+            Some(Damage::Flip { bit }) => {
+                let bit = bit % (bytes.len() * 8);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            Some(Damage::Cut { len }) => bytes.truncate(len.min(bytes.len() - 1)),
+            None => {}
+        }
+        let parcel = self.keep(Parcel {
+            to: to.addr,
+            run: to.run,
+            from: node.addr,
+            by: i as u32,
+            sender: node.run,
+            via: to.via,
+            kind: Kind::Packet,
+            bytes,
+            holders: 0,
         });
-        self.parcels[parcel as usize] = Some(what);
+        if to.via == Via::Datagram && self.paths.network.replay > 0.0 {
+            self.record_and_replay(parcel);
+        }
+        if self.nodes[i].state == Machine::Blocked {
+            self.parcels[parcel as usize].holders += 1;
+            let since = self.now;
+            self.nodes[i].unsent.push(Unsent { parcel, fate, since });
+            return;
+        }
+        self.dispatch(parcel, fate);
+    }
+
+    /// Puts a packet on its way.
+    fn dispatch(&mut self, parcel: u32, fate: Fate) {
+        for at in fate.arrivals.into_iter().flatten() {
+            self.parcels[parcel as usize].holders += 1;
+            self.post(at, What::Arrival(parcel));
+        }
+    }
+
+    /// Keeps this datagram for later, and may send an old one again, to where it went then.
+    fn record_and_replay(&mut self, parcel: u32) {
+        self.parcels[parcel as usize].holders += 1;
+        self.recorded.push_back(parcel);
+        if self.recorded.len() > RECORDED {
+            let oldest = self.recorded.pop_front().expect("there are some");
+            self.drop_parcel(oldest);
+        }
+        if chance(&mut self.rng, self.paths.network.replay) {
+            let old = self.recorded[self.rng.index(self.recorded.len())];
+            self.parcels[old as usize].holders += 1;
+            let at = self.now + self.paths.network.delay.draw(&mut self.rng);
+            self.post(at, What::Arrival(old));
+        }
+    }
+
+    fn write_down(&mut self, i: NodeIndex, to: Destination, frames: &[u8]) {
+        let Some(lines) = &mut self.transcript else { return };
+        let ms = self.now.as_nanos() / 1_000_000;
+        let via = if to.via == Via::Stream { " (stream)" } else { "" };
+        for frame in Frames::parse(frames).expect("we wrote it") {
+            lines.push(alloc::format!("{ms:>6} ms  {} → {}{via}  {frame}", self.nodes[i].name, to.addr.port()));
+        }
+    }
+
+    // --- parcels ---
+
+    fn keep(&mut self, parcel: Parcel) -> u32 {
+        match self.free.pop() {
+            Some(free) => {
+                self.parcels[free as usize] = parcel;
+                free
+            }
+            None => {
+                self.parcels.push(parcel);
+                (self.parcels.len() - 1) as u32
+            }
+        }
+    }
+
+    fn drop_parcel(&mut self, parcel: u32) {
+        let p = &mut self.parcels[parcel as usize];
+        p.holders = p.holders.saturating_sub(1);
+        if p.holders == 0 {
+            self.free.push(parcel);
+        }
+    }
+
+    fn post(&mut self, at: Instant, what: What) {
+        self.ties += 1;
         // Equal times are ordered by the seed, not by who came first.
-        self.queue.push(Reverse((self.now + after, mix(self.ties ^ self.seed), parcel)));
+        self.queue.push(at.max(self.now), mix(self.ties ^ self.seed), what);
     }
 
     fn at(&self, addr: SocketAddr) -> Option<NodeIndex> {
-        let port = addr.port();
-        let guess = usize::from(port).checked_sub(10_000).filter(|&i| i < self.nodes.len());
-        let here = |&i: &usize| self.nodes[i].up && self.nodes[i].addr == addr;
-        guess.filter(here).or_else(|| (0..self.nodes.len()).find(here))
+        let here = |&i: &NodeIndex| self.nodes[i].up && self.nodes[i].addr == addr;
+        let guess = index(addr).filter(|&i| i < self.nodes.len());
+        guess.filter(here).or_else(|| self.moved.get(&addr).copied().filter(here))
     }
 }
 
+/// What a step was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Whose engine had its turn.
+    pub node: Option<NodeIndex>,
+}
+
+fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    let mut chunks = bytes.chunks_exact(8);
+    let mut hash = seed;
+    for chunk in &mut chunks {
+        hash = mix(hash ^ u64::from_le_bytes(chunk.try_into().expect("eight bytes")));
+    }
+    chunks.remainder().iter().fold(hash, |h, &b| mix(h ^ u64::from(b)))
+}
+
+/// Nodes of one host address.
+const PORTS: usize = 50_000;
+
 /// Where the i-th node lives.
 pub fn address(i: NodeIndex) -> SocketAddr {
-    let (high, low) = (i / 50_000, i % 50_000);
+    let (high, low) = (i / PORTS, i % PORTS);
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1 + high as u8)), 10_000 + low as u16)
+}
+
+/// Whose address that is by rights.
+fn index(addr: SocketAddr) -> Option<NodeIndex> {
+    let IpAddr::V4(ip) = addr.ip() else { return None };
+    let [10, 0, 0, host] = ip.octets() else { return None };
+    let low = usize::from(addr.port()).checked_sub(10_000).filter(|&low| low < PORTS)?;
+    Some(usize::from(host.checked_sub(1)?) * PORTS + low)
 }
