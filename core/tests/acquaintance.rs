@@ -48,9 +48,9 @@ fn acquainted_nodes_agree_from_the_first_moment_and_say_no_more_than_any_idle_cl
     let (mut world, nodes) = acquainted(1, 40, &Config::new());
     assert!(agree(&world, &nodes, 40));
     world.run_for(secs(2));
-    let before = world.sent;
+    let before = world.traffic().all_packets();
     world.run_for(secs(60));
-    let packets = (world.sent.0 - before.0) as f64 / 60.0 / 40.0;
+    let packets = (world.traffic().all_packets() - before) as f64 / 60.0 / 40.0;
     assert!(packets < 2.3, "{packets} packets a node and second");
     assert!(agree(&world, &nodes, 40));
     for &i in &nodes {
