@@ -324,21 +324,7 @@ impl Config {
     }
 
     fn load_line(&mut self, line: &str) -> Result<()> {
-        let malformed = |expected: &str| Err(Error::new(Code::Invalid, format!("expected {expected}")));
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            return Ok(());
-        }
-        // Texts here quote nothing of the line: what is in the wrong place may be a key.
-        let Some((key, rest)) = line.split_once('=') else { return malformed("key = value") };
-        let (key, rest) = (key.trim_end(), rest.trim_start());
-        let value = match rest.strip_prefix('"') {
-            None => uncommented(rest),
-            Some(quoted) => match quoted.split_once('"') {
-                Some((value, after)) if uncommented(after).is_empty() => value,
-                _ => return malformed("one value in double quotes, and after it at most a comment"),
-            },
-        };
+        let Some((key, value)) = assignment(line)? else { return Ok(()) };
         match key {
             "seed" => self.add_seed(value),
             "key" => self.add_key_text(value),
@@ -389,6 +375,57 @@ pub fn check_meta_key(key: &str) -> Result<()> {
 /// 1 to `META_KEY_MAX` bytes without '=' and control characters: what a tag query and a C string can name.
 pub fn is_meta_key(key: &str) -> bool {
     (1..=META_KEY_MAX).contains(&key.len()) && !key.chars().any(|c| c.is_control() || c == '=')
+}
+
+/// Key and value of a `key = value` line, without comment and quotes; `None` where there is nothing in it.
+pub(crate) fn assignment(line: &str) -> Result<Option<(&str, &str)>> {
+    let malformed = |expected: &str| Err(Error::new(Code::Invalid, format!("expected {expected}")));
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    // Texts here quote nothing of the line: what is in the wrong place may be a key.
+    let Some((key, rest)) = line.split_once('=') else { return malformed("key = value") };
+    let (key, rest) = (key.trim_end(), rest.trim_start());
+    let value = match rest.strip_prefix('"') {
+        None => uncommented(rest),
+        Some(quoted) => match quoted.split_once('"') {
+            Some((value, after)) if uncommented(after).is_empty() => value,
+            _ => return malformed("one value in double quotes, and after it at most a comment"),
+        },
+    };
+    Ok(Some((key, value)))
+}
+
+/// Values of what is no option, in the options' notation and with their error texts.
+#[cfg(feature = "sim")]
+pub(crate) mod values {
+    use super::text::{Bool, Codec, Count, Size, Time, nearest};
+    use crate::error::Result;
+    use crate::time::Duration;
+    use alloc::format;
+    use alloc::string::String;
+
+    pub fn flag(key: &str, text: &str) -> Result<bool> {
+        Bool::read(key, text, None)
+    }
+
+    pub fn count(key: &str, text: &str) -> Result<usize> {
+        Count::read(key, text, None)
+    }
+
+    pub fn size(key: &str, text: &str) -> Result<usize> {
+        Size::read(key, text, None)
+    }
+
+    pub fn duration(key: &str, text: &str) -> Result<Duration> {
+        Time::read(key, text, None)
+    }
+
+    /// Ends an error text about a word that is none of `known`.
+    pub fn hint<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
+        nearest(wrong, known).map_or_else(String::new, |near| format!("; is {near:?} meant?"))
+    }
 }
 
 fn is_loopback(bind: &str) -> bool {

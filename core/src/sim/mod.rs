@@ -3,6 +3,9 @@
 //! The engines are those that run on sockets, and what travels between them is their bytes. What is simulated is the
 //! rest: the network ([`net`]), the machines and their clocks ([`world`]), and time, which jumps to the next event.
 //!
+//! A [`World`] is for whoever wants to act between two steps. A [`Scenario`] says beforehand what happens, and gives a
+//! [`Report`] over many seeds.
+//!
 //! ```
 //! use bruit_core::{Config, MemberState};
 //! use bruit_core::sim::{Duration, Network, World};
@@ -19,8 +22,15 @@
 
 pub mod net;
 mod queue;
+pub mod report;
+pub mod scenario;
+pub mod script;
+pub mod trial;
 pub mod world;
 
 pub use crate::time::Duration;
 pub use net::{Delay, Loss, Network};
+pub use report::{Report, Run, compare};
+pub use scenario::{Fault, Phase, Scenario, Topology, Until, Who};
+pub use trial::Trial;
 pub use world::{Clock, NodeIndex, Traffic, World};

@@ -19,13 +19,13 @@ use super::queue::Queue;
 use crate::config::Config;
 use crate::engine::{Engine, Identity, Inbound, Input};
 use crate::error::Result;
-use crate::id::{Epoch, NodeName, RunId};
+use crate::id::{Epoch, NodeName, RunId, Version};
 use crate::outbox::{Completion, Destination, Outbox, Via};
 use crate::rng::{Rng, mix};
 use crate::time::{Duration, Instant, Now, Wall, nanos};
-use crate::view::{Event, EventKind, MemberState, View};
+use crate::view::{Event, EventKind, Member, MemberState, View};
 use crate::wire::envelope::{self, Envelope, Limits, Opened, Sessions};
-use crate::wire::frame::Frames;
+use crate::wire::frame::{Entries, Frames, Record};
 
 /// Wall clock at the start of the world: any time does.
 const BIRTH: u64 = 1_700_000_000_000;
@@ -39,7 +39,7 @@ const RECORDED: usize = 64;
 pub type NodeIndex = usize;
 
 /// What happened at a moment that only the world sees: who wants to know is told at once.
-pub type Watcher = Box<dyn FnMut(Instant, NodeIndex, &Event)>;
+pub type Watcher = Box<dyn FnMut(Instant, NodeIndex, &Event) + Send>;
 
 /// How one machine's clocks differ from the world's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +98,44 @@ impl Traffic {
     pub fn all_bytes(&self) -> u64 {
         self.bytes.iter().sum()
     }
+
+    pub fn add(&mut self, more: &Traffic) {
+        for kind in 0..KINDS {
+            self.packets[kind] += more.packets[kind];
+            self.bytes[kind] += more.bytes[kind];
+        }
+    }
+
+    /// What was added since `before`.
+    pub fn since(&self, before: &Traffic) -> Traffic {
+        let less = |now: &[u64; KINDS], then: &[u64; KINDS]| core::array::from_fn(|kind| now[kind] - then[kind]);
+        Traffic { packets: less(&self.packets, &before.packets), bytes: less(&self.bytes, &before.bytes) }
+    }
+}
+
+/// What became of packets: how many were sent, and what the network did to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fates {
+    pub sent: u64,
+    /// By chance, by cuts, by what is blocked and by what is too large or too much.
+    pub lost: u64,
+    pub duplicated: u64,
+    pub damaged: u64,
+    /// Handed to a node that was there to take it.
+    pub received: u64,
+}
+
+impl Fates {
+    /// What was added since `before`.
+    pub fn since(&self, before: &Fates) -> Fates {
+        Fates {
+            sent: self.sent - before.sent,
+            lost: self.lost - before.lost,
+            duplicated: self.duplicated - before.duplicated,
+            damaged: self.damaged - before.damaged,
+            received: self.received - before.received,
+        }
+    }
 }
 
 pub struct World {
@@ -132,13 +170,14 @@ pub struct World {
     out: Outbox,
     runs: u64,
     traffic: Traffic,
+    fates: Fates,
     steps: u64,
     refused: u64,
     overflowed: u64,
     trace: u64,
 }
 
-type Plan = Box<dyn FnOnce(&mut World)>;
+type Plan = Box<dyn FnOnce(&mut World) + Send>;
 
 struct Node {
     engine: Engine,
@@ -244,6 +283,7 @@ impl World {
             out: Outbox::new(1400),
             runs: 0,
             traffic: Traffic::default(),
+            fates: Fates::default(),
             steps: 0,
             refused: 0,
             overflowed: 0,
@@ -275,6 +315,16 @@ impl World {
                 self.add(&alloc::format!("n{i}"), config)
             })
             .collect()
+    }
+
+    /// Each of these knows all of them from now on, as if they had met long ago; metadata they have yet to ask for.
+    pub fn acquaint(&mut self, nodes: &[NodeIndex]) {
+        let members: Vec<Arc<Member>> = nodes.iter().map(|&i| self.view(i).local().clone()).collect();
+        for &i in nodes {
+            self.turn(i, |engine, now, _| {
+                engine.acquaint(now, members.iter().map(record));
+            });
+        }
     }
 
     /// No word, no memory: gone. Its machine says so to who sends there.
@@ -395,7 +445,7 @@ impl World {
     }
 
     /// Something that happens later.
-    pub fn after(&mut self, time: Duration, plan: impl FnOnce(&mut World) + 'static) {
+    pub fn after(&mut self, time: Duration, plan: impl FnOnce(&mut World) + Send + 'static) {
         self.plans.push(Some(Box::new(plan)));
         let plan = What::Plan((self.plans.len() - 1) as u32);
         self.post(self.now + time, plan);
@@ -503,6 +553,11 @@ impl World {
         &self.nodes[i].events
     }
 
+    /// The same, and they are kept no longer.
+    pub fn take_events(&mut self, i: NodeIndex) -> Vec<(Instant, Event)> {
+        core::mem::take(&mut self.nodes[i].events)
+    }
+
     pub fn completions(&self, i: NodeIndex) -> &[Completion] {
         &self.nodes[i].completions
     }
@@ -515,6 +570,11 @@ impl World {
     /// What all sent since the world began.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// What became of it.
+    pub fn fates(&self) -> Fates {
+        self.fates
     }
 
     /// Entries of the queue that were worked off.
@@ -556,6 +616,23 @@ impl World {
     /// Every node of `nodes` lists exactly `n` members as alive.
     pub fn all_list(&mut self, nodes: &[NodeIndex], n: usize) -> bool {
         nodes.iter().all(|&i| self.live(i) == n)
+    }
+
+    /// Every node that runs, and has not left, lists exactly those, and suspects nobody.
+    pub fn agree(&mut self) -> bool {
+        let run: Vec<NodeIndex> = (0..self.nodes.len()).filter(|&i| self.is_running(i)).collect();
+        let mut members: Vec<(NodeName, NodeIndex)> = Vec::new();
+        for i in run {
+            if self.view(i).local().state == MemberState::Alive {
+                members.push((self.nodes[i].name.clone(), i));
+            }
+        }
+        members.sort_unstable();
+        members.iter().all(|(_, i)| {
+            let view = self.view(*i);
+            let listed = view.live().map(|m| (&m.name, m.state));
+            listed.eq(members.iter().map(|(name, _)| (name, MemberState::Alive)))
+        })
     }
 
     /// Events of one kind about one member that `i` saw.
@@ -789,6 +866,7 @@ impl World {
         let (from, by, via, sender, run) = (p.from, p.by as usize, p.via, p.sender, p.run);
         let node = &self.nodes[i];
         let mine = run.is_none_or(|run| run == node.run);
+        self.fates.received += u64::from(p.kind == Kind::Packet);
         if p.kind == Kind::Unreachable {
             if mine {
                 self.turn(i, |engine, now, out| engine.handle(now, Input::Unreachable { addr: from, via }, out));
@@ -880,7 +958,11 @@ impl World {
 
         let receiver = self.at(to.addr).or_else(|| index(to.addr).filter(|&j| j < self.nodes.len()));
         let fate = self.paths.send(&mut self.rng, self.now, i, receiver, to.via, len);
+        self.fates.sent += 1;
+        self.fates.duplicated += u64::from(fate.arrivals[1].is_some());
+        self.fates.damaged += u64::from(fate.damage.is_some());
         if fate.arrivals == [None, None] {
+            self.fates.lost += 1;
             return;
         }
         let mut bytes = match self.free.last() {
@@ -1014,6 +1096,22 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
         hash = mix(hash ^ u64::from_le_bytes(chunk.try_into().expect("eight bytes")));
     }
     chunks.remainder().iter().fold(hash, |h, &b| mix(h ^ u64::from(b)))
+}
+
+/// What its member says of itself, but for its metadata.
+fn record(m: &Arc<Member>) -> Record<'_> {
+    Record {
+        name: &m.name,
+        run: m.run,
+        epoch: m.epoch,
+        incarnation: m.incarnation,
+        addr: m.address,
+        protocol: m.protocol,
+        app_version: m.app_version,
+        version: Version(0),
+        age: 0,
+        state: Entries(&[]),
+    }
 }
 
 /// Nodes of one host address.

@@ -133,6 +133,14 @@ pub struct SummaryEntry {
 macro_rules! kinds {
     ($($name:ident = $kind:literal;)*) => {
         $(const $name: u8 = $kind;)*
+
+        /// What a kind is called in the table above.
+        pub const fn kind_name(kind: u8) -> Option<&'static str> {
+            match kind {
+                $($name => Some(stringify!($name)),)*
+                _ => None,
+            }
+        }
     };
 }
 
