@@ -29,13 +29,14 @@ PYTHON_FILES := $(shell find python -type f -not -path '*/__pycache__/*' -not -p
                   -not -path '*/.*' 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help tools demo sim test test-rust test-python test-docs test-install lint bench soak release install uninstall clean
+.PHONY: help tools demo sim test test-rust test-python test-docs test-install lint bench papers papers-full soak release install uninstall clean
 
 help:
 	@echo 'make demo       five processes, C and Python: they find each other, lose one, get it back; under a minute'
 	@echo 'make test       every test: Rust, C, C++, Python, the documentation, the installed library, the demo'
 	@echo 'make lint       formatting and static checks'
 	@echo 'make bench      figures of this machine beside those of others; about ten minutes'
+	@echo 'make papers     simulated: what papers say beside what we do; papers-full: as large as the papers'
 	@echo 'make soak       false deaths on a busy machine, MINUTES=$(MINUTES)'
 	@echo "make sim        simulated clusters: ARGS='nodes=100 loss=0.1 kill=3 trials=20', or files such as examples/sim/crash.scn"
 	@echo 'make install    library, headers, pkg-config and CMake files to DESTDIR=$(DESTDIR) PREFIX=$(PREFIX)'
@@ -137,6 +138,17 @@ bench: tools
 	@$(CARGO) bench --package bruit-core --no-run
 	$(CARGO) bench --quiet --package bruit-core --bench turn
 	$(CARGO) bench --quiet --package bruit-core --bench cluster
+
+# In the simulated world: the same figures on every machine. BRUIT_UPDATE=1 accepts new ones.
+PAPERS = $(CARGO) bench --quiet --package bruit-core --features bruit-core/sim --bench papers
+
+papers: tools
+	$(SAY) 'the experiments of the papers, short'
+	$(PAPERS)
+
+papers-full: tools
+	$(SAY) 'the experiments of the papers'
+	$(PAPERS) -- full
 
 # With the optimised library: what is measured is what people run.
 build/soak/node: demo/node.c include/bruit.h $(RELEASED)

@@ -1,0 +1,316 @@
+//! Rapid (Suresh et al., ATC 2018) §7: what a few members that hear or are heard badly do to all the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use bruit_core::config::Config;
+use bruit_core::sim::{Loss, NodeIndex, World};
+use bruit_core::time::Instant;
+use bruit_core::view::{Event, EventKind};
+
+use super::lab::{Meter, Size, cluster, memberlist, quantile, secs, world};
+use super::table::{Baseline, Better, Cost, Paper, Row, Slack, Table};
+
+const FAULTY: usize = 10;
+
+/// §7, Figures 9 and 10.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// What they send is lost, four of five.
+    Egress,
+    Ingress,
+    Both,
+    /// Nothing reaches them for 20 s, all does for 20 s, and so on.
+    FlipFlop,
+    Crash,
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Fault::Egress => "80 % loss, egress",
+            Fault::Ingress => "80 % loss, ingress",
+            Fault::Both => "80 % loss, both ways",
+            Fault::FlipFlop => "one-way flip-flop 20 s/20 s",
+            Fault::Crash => "crashes",
+        }
+    }
+
+    /// What happens in that second after it began.
+    fn at(self, second: u64, world: &mut World, faulty: &[NodeIndex]) {
+        let most = Some(Loss::Iid(0.8));
+        for &i in faulty {
+            let changed = match self {
+                Fault::Egress if second == 0 => world.lose_egress(i, most),
+                Fault::Ingress if second == 0 => world.lose_ingress(i, most),
+                Fault::Both if second == 0 => world.lose_ingress(i, most).and_then(|()| world.lose_egress(i, most)),
+                Fault::FlipFlop if second.is_multiple_of(20) => {
+                    world.lose_ingress(i, second.is_multiple_of(40).then_some(Loss::Iid(1.0)))
+                }
+                Fault::Crash if second == 0 => {
+                    world.power_off(i);
+                    Ok(())
+                }
+                _ => Ok(()),
+            };
+            changed.expect("these are probabilities");
+        }
+    }
+}
+
+/// What the healthy members saw.
+#[derive(Debug)]
+struct Outcome {
+    /// Deaths of healthy members, as told by healthy ones.
+    healthy_dead: usize,
+    /// Faulty members that no healthy one lists at the end.
+    removed: usize,
+    /// When the last healthy member removed the last faulty one for good, seconds after the fault began; `None`: never.
+    removed_after: Option<f64>,
+    /// How often a healthy member took back a faulty one, for each of these.
+    returns: f64,
+    /// How often a healthy member's list changed.
+    changes: f64,
+    /// How often a healthy member suspected a faulty one, and a healthy one, a minute.
+    suspected: (f64, f64),
+    /// Different sizes of lists that were seen at whole seconds.
+    sizes: usize,
+    /// The greatest number of different lists at one whole second.
+    lists: usize,
+    /// Share of the seconds in which not all healthy members had the same list.
+    divided: f64,
+    cost: Cost,
+    /// Bytes that one healthy member sent in one second.
+    bytes_p99: f64,
+    bytes_max: f64,
+}
+
+/// Who is gone from whose list.
+#[derive(Default)]
+struct Lists {
+    gone: BTreeMap<NodeIndex, BTreeSet<NodeIndex>>,
+    began: Option<Instant>,
+    healthy_dead: usize,
+    returns: usize,
+    changes: usize,
+    /// Of faulty members, of healthy ones.
+    suspicions: (usize, usize),
+    /// The last time that any list changed.
+    changed: f64,
+}
+
+impl Lists {
+    fn hear(&mut self, at: Instant, by: NodeIndex, event: &Event, faulty: &[NodeIndex]) {
+        let (Some(began), Some(member)) = (self.began, &event.member) else { return };
+        let about: NodeIndex = member.name[1..].parse().expect("names are n and the node's index");
+        if faulty.contains(&by) {
+            return;
+        }
+        if event.kind == EventKind::Suspect {
+            match faulty.contains(&about) {
+                true => self.suspicions.0 += 1,
+                false => self.suspicions.1 += 1,
+            }
+        }
+        let gone = self.gone.entry(by).or_default();
+        let changed = match event.kind {
+            EventKind::Dead | EventKind::Left => gone.insert(about),
+            EventKind::Alive | EventKind::Join => gone.remove(&about),
+            _ => false,
+        };
+        if !changed {
+            return;
+        }
+        self.changes += 1;
+        self.changed = at.since(began).as_secs_f64();
+        match event.kind {
+            EventKind::Dead => self.healthy_dead += usize::from(!faulty.contains(&about)),
+            _ => self.returns += usize::from(faulty.contains(&about)),
+        }
+    }
+}
+
+fn run(seed: u64, n: usize, seconds: u64, fault: Fault, config: &Config) -> Outcome {
+    let mut world = world(seed);
+    let nodes = cluster(&mut world, n, config);
+    // Not the seed, and not neighbours in any order.
+    let faulty: Vec<NodeIndex> = (0..FAULTY).map(|i| nodes[7 + i * (n - 7) / FAULTY]).collect();
+    let healthy: Vec<NodeIndex> = nodes.iter().copied().filter(|i| !faulty.contains(i)).collect();
+    let lists = Arc::new(Mutex::new(Lists::default()));
+    lists.lock().expect("one thread uses it").began = Some(world.now().mono);
+    let (ear, deaf) = (lists.clone(), faulty.clone());
+    world.watcher =
+        Some(Box::new(move |at, by, event| ear.lock().expect("one thread uses it").hear(at, by, event, &deaf)));
+
+    let meter = Meter::start(&world);
+    let (mut sizes, mut most_lists, mut divided) = (BTreeSet::new(), 0, 0);
+    let mut bytes = Vec::new();
+    for second in 0..seconds {
+        fault.at(second, &mut world, &faulty);
+        let before: Vec<u64> = healthy.iter().map(|&i| world.sent_by(i).1).collect();
+        world.run_for(secs(1));
+        bytes.extend(healthy.iter().zip(before).map(|(&i, before)| (world.sent_by(i).1 - before) as f64));
+        sizes.extend(healthy.iter().map(|&i| world.engine(i).live()));
+        let lists = lists.lock().expect("one thread uses it");
+        let none = BTreeSet::new();
+        let different: BTreeSet<_> = healthy.iter().map(|i| lists.gone.get(i).unwrap_or(&none)).collect();
+        most_lists = most_lists.max(different.len());
+        divided += usize::from(different.len() > 1);
+    }
+    let lists = lists.lock().expect("one thread uses it");
+    let is_gone = |f: &NodeIndex| healthy.iter().all(|i| lists.gone.get(i).is_some_and(|gone| gone.contains(f)));
+    let removed = faulty.iter().filter(|f| is_gone(f)).count();
+    let exact = removed == FAULTY && healthy.iter().all(|i| lists.gone[i].len() == FAULTY);
+    let share = |count: usize, of: usize| count as f64 / (of * healthy.len()) as f64 * 60.0 / seconds as f64;
+    Outcome {
+        healthy_dead: lists.healthy_dead,
+        removed,
+        removed_after: exact.then_some(lists.changed),
+        returns: lists.returns as f64 / (FAULTY * healthy.len()) as f64,
+        changes: lists.changes as f64 / healthy.len() as f64,
+        suspected: (share(lists.suspicions.0, FAULTY), share(lists.suspicions.1, healthy.len())),
+        sizes: sizes.len(),
+        lists: most_lists,
+        divided: divided as f64 / seconds as f64,
+        cost: meter.cost(&world, n),
+        bytes_p99: quantile(&mut bytes, 0.99),
+        bytes_max: *bytes.last().expect("sorted, and there are some"),
+    }
+}
+
+pub fn faults(size: Size) -> Table {
+    let (n, seconds) = size.pick((300, 120), (1_000, 400));
+    let faults = [Fault::Egress, Fault::Ingress, Fault::Both, Fault::FlipFlop];
+    let outcomes = super::lab::each(2 * faults.len(), |i| {
+        let config = if i % 2 == 0 { memberlist() } else { Config::new() };
+        run(9, n, seconds, faults[i / 2], &config)
+    });
+    let mut rows = Vec::new();
+    for (fault, pair) in faults.iter().zip(outcomes.chunks(2)) {
+        rows.extend(fault_rows(*fault, &pair[0], &pair[1]));
+    }
+    let about = format!(
+        "Rapid §7, Figures 9 and 10: {n} members, {FAULTY} of them faulty for {seconds} s. The paper's figures are Rapid's; \
+         the algorithm here is memberlist's."
+    );
+    Table { name: "rapid-faults", about, rows }
+}
+
+fn fault_rows(fault: Fault, theirs: &Outcome, ours: &Outcome) -> Vec<Row> {
+    let name = fault.name();
+    let row = |what: &str, unit, better, paper, base: f64, value: f64| Row {
+        what: format!("{name}: {what}"),
+        unit,
+        better,
+        paper,
+        baseline: Baseline::told(base),
+        ours: Some(value),
+        reach: None,
+        slack: Slack::By(0.0),
+        cost: None,
+        note: String::new(),
+    };
+    let never = |after: Option<f64>| after.unwrap_or(f64::INFINITY);
+    let mut rows = vec![
+        Row {
+            reach: Some(0.0),
+            cost: Some(ours.cost),
+            baseline: Some(Baseline { value: theirs.healthy_dead as f64, within: None, cost: Some(theirs.cost) }),
+            ..row(
+                "deaths of healthy members",
+                "deaths",
+                Better::Less,
+                Paper::exactly(0.0),
+                0.0,
+                ours.healthy_dead as f64,
+            )
+        },
+        Row {
+            reach: Some(FAULTY as f64),
+            ..row(
+                "removed everywhere at the end",
+                "members",
+                Better::More,
+                Paper::exactly(FAULTY as f64),
+                theirs.removed as f64,
+                ours.removed as f64,
+            )
+        },
+        Row {
+            reach: Some(0.0),
+            ..row(
+                "returns of each, per healthy member",
+                "times",
+                Better::Less,
+                Paper::exactly(0.0),
+                theirs.returns,
+                ours.returns,
+            )
+        },
+        row("removed for good after", "s", Better::Less, None, never(theirs.removed_after), never(ours.removed_after)),
+        row(
+            "changes of a healthy member's list",
+            "changes",
+            Better::Neither,
+            Paper::exactly(1.0),
+            theirs.changes,
+            ours.changes,
+        ),
+        row("a faulty member is suspected", "a minute", Better::Neither, None, theirs.suspected.0, ours.suspected.0),
+        row("a healthy member is suspected", "a minute", Better::Neither, None, theirs.suspected.1, ours.suspected.1),
+        row(
+            "different sizes seen",
+            "sizes",
+            Better::Neither,
+            Paper::exactly(2.0),
+            theirs.sizes as f64,
+            ours.sizes as f64,
+        ),
+        row("most different lists at once", "lists", Better::Neither, None, theirs.lists as f64, ours.lists as f64),
+        row(
+            "seconds in which lists differ",
+            "% of all",
+            Better::Neither,
+            None,
+            theirs.divided * 100.0,
+            ours.divided * 100.0,
+        ),
+        row(
+            "sent by a healthy member in a second, p99",
+            "bytes",
+            Better::Neither,
+            None,
+            theirs.bytes_p99,
+            ours.bytes_p99,
+        ),
+        row(
+            "sent by a healthy member in a second, most",
+            "bytes",
+            Better::Neither,
+            None,
+            theirs.bytes_max,
+            ours.bytes_max,
+        ),
+    ];
+    for row in &mut rows {
+        if let (Better::Less, Slack::By(slack)) = (row.better, &mut row.slack) {
+            *slack = if row.unit == "s" { 15.0 } else { 0.0 };
+        }
+    }
+    rows
+}
+
+pub fn crashes(size: Size) -> Table {
+    let n = size.pick(300, 1_000);
+    let mut outcomes = super::lab::each(2, |i| {
+        let config = if i == 0 { memberlist() } else { Config::new() };
+        run(8, n, 60, Fault::Crash, &config)
+    });
+    let (ours, theirs) = (outcomes.pop().expect("two"), outcomes.pop().expect("two"));
+    let rows = fault_rows(Fault::Crash, &theirs, &ours);
+    let about = format!(
+        "Rapid §7, Figure 8: {FAULTY} of {n} members lose their power at once. The paper's figures are Rapid's, which \
+         removes all in one step about 10 s after memberlist; the algorithm here is memberlist's."
+    );
+    Table { name: "rapid-crashes", about, rows }
+}

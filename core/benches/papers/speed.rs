@@ -1,0 +1,47 @@
+//! How fast the simulated world is: the only figures that depend on the machine.
+
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use bruit_core::config::Config;
+
+use super::lab::{Size, cluster, secs, world};
+use super::table::{Better, Row, Slack, Table};
+
+pub fn speed(size: Size) -> Table {
+    let mut rows = Vec::new();
+    for &(n, seconds, events, real_time) in
+        size.pick(&[(1_000, 60, 2e6, 150.0)][..], &[(1_000, 300, 2e6, 150.0), (10_000, 20, 1e6, 15.0)])
+    {
+        let mut world = world(1);
+        cluster(&mut world, n, &Config::new());
+        let (steps, began) = (world.steps(), cpu_seconds());
+        world.run_for(secs(seconds));
+        let (took, steps) = (cpu_seconds() - began, (world.steps() - steps) as f64);
+        let row = |what: &str, unit, ours, reach| Row {
+            what: format!("{n} members that all know each other: {what}"),
+            unit,
+            better: Better::More,
+            paper: None,
+            baseline: None,
+            ours: Some(ours),
+            reach: Some(reach),
+            slack: Slack::Machine,
+            cost: None,
+            note: String::new(),
+        };
+        rows.push(row("events", "per second", steps / took, events));
+        rows.push(row("simulated time", "times real time", seconds as f64 / took, real_time));
+    }
+    let about =
+        "An idle cluster; an event is a timer or a packet. Seconds are those that one core was ours.".to_owned();
+    Table { name: "speed", about, rows }
+}
+
+/// What this thread has used of a core: others' work on the same machine does not count. Elsewhere than on Linux it does.
+fn cpu_seconds() -> f64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let used = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanos = used.and_then(|text| text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()));
+    nanos.map_or_else(|| BEGAN.elapsed().as_secs_f64(), |ns| ns / 1e9)
+}
