@@ -24,7 +24,7 @@ pub struct bruit_stats {
     pub malformed: u64,
     /** frames dropped because their sender may not send them */
     pub unexpected: u64,
-    /** pings from runs that are no members (yet, or any more) */
+    /** pings and heartbeats from runs that are no members (yet, or any more) */
     pub unknown_sender: u64,
     /** answers to our pings */
     pub acks: u64,
@@ -34,7 +34,7 @@ pub struct bruit_stats {
     pub acks_by_stream: u64,
     /** relays that could not reach the target either */
     pub nacks: u64,
-    /** probes that ended without any answer */
+    /** probes that ended without any answer; with detector = phi, silences that reached phi_threshold */
     pub silent: u64,
     /** suspicions begun, ours and others' */
     pub suspicions: u64,

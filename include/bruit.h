@@ -473,7 +473,7 @@ typedef struct bruit_stats {
     uint64_t malformed;
     /** frames dropped because their sender may not send them */
     uint64_t unexpected;
-    /** pings from runs that are no members (yet, or any more) */
+    /** pings and heartbeats from runs that are no members (yet, or any more) */
     uint64_t unknown_sender;
     /** answers to our pings */
     uint64_t acks;
@@ -483,7 +483,7 @@ typedef struct bruit_stats {
     uint64_t acks_by_stream;
     /** relays that could not reach the target either */
     uint64_t nacks;
-    /** probes that ended without any answer */
+    /** probes that ended without any answer; with detector = phi, silences that reached phi_threshold */
     uint64_t silent;
     /** suspicions begun, ours and others' */
     uint64_t suspicions;

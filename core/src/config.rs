@@ -126,12 +126,26 @@ choices! {
         Thread = "thread",
         Manual = "manual"
     } expected "thread or manual"
+    /// How the dead are found.
+    Detector {
+        /// Members probe one another.
+        Swim = "swim",
+        /// Members send heartbeats, and silence is judged by the intervals so far.
+        Phi = "phi"
+    } expected "swim or phi"
     /// Who is probed next.
     ProbeOrder {
         Permutation = "permutation",
         /// SWIM §4.3.
         Robin = "robin"
     } expected "permutation or robin"
+    /// How the intervals between heartbeats are taken to be distributed.
+    PhiModel {
+        /// Heartbeats that come straight, at regular times.
+        Normal = "normal",
+        /// Heartbeats that others pass on when it falls to them.
+        Exponential = "exponential"
+    } expected "normal or exponential"
 }
 
 /// A factor in thousandths, because floating point differs between machines.
@@ -263,6 +277,16 @@ impl Config {
         if self.probe_timeout >= self.probe_interval {
             // Else the direct stage would end with the period, and nobody would ever be asked indirectly.
             return Err(self.disagree("probe_timeout", "less than", "probe_interval"));
+        }
+        if self.detector == Detector::Phi {
+            for (key, time) in
+                [("phi_first_interval", self.phi_first_interval), ("phi_max_interval", self.phi_max_interval)]
+            {
+                // Else every heartbeat would come later than it may.
+                if !time.is_zero() && time < self.probe_interval {
+                    return Err(self.disagree(key, "0, or at least", "probe_interval"));
+                }
+            }
         }
         self.at_most("seed_retry_min", self.seed_retry_min <= self.seed_retry_max, "seed_retry_max")?;
         self.at_most("gossip_flush", self.gossip_flush <= self.gossip_interval, "gossip_interval")?;

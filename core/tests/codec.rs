@@ -5,7 +5,7 @@ mod samples;
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::rng::Rng;
 use bruit_core::wire::cursor::{Reader, Writer};
-use bruit_core::wire::frame::{Entries, Frame, Frames, HELLO_LEN, Record, Runs, StateEntry, SummaryEntry};
+use bruit_core::wire::frame::{Beats, Entries, Frame, Frames, HELLO_LEN, Record, Runs, StateEntry, SummaryEntry};
 use core::net::SocketAddr;
 use proptest::prelude::*;
 use samples::{KINDS, Stock, encoded, kind};
@@ -22,6 +22,7 @@ struct Parts {
     name: String,
     text: String,
     runs: Vec<u8>,
+    beats: Vec<u8>,
     state: Vec<u8>,
     summary: Vec<u8>,
     sums: Vec<u8>,
@@ -48,6 +49,14 @@ fn runs() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(run(), 0..=8).prop_map(|runs| {
         let mut bytes = Vec::new();
         runs.into_iter().for_each(|run| Runs::push(&mut bytes, run));
+        bytes
+    })
+}
+
+fn beats() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec((run(), number(COUNTER_MAX)), 0..20).prop_map(|counts| {
+        let mut bytes = Vec::new();
+        counts.into_iter().for_each(|(run, count)| Beats::push(&mut bytes, run, count));
         bytes
     })
 }
@@ -83,7 +92,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     let plain = (0..KINDS, [counter(), counter(), counter(), counter()], [number(u64::MAX), number(u64::MAX)]);
     let shorts = any::<[u32; 4]>();
     let words = (run(), addr(), "[a-z字.-]{1,80}", "\\PC{0,22}");
-    let lists = (runs(), state(), summary(), 0..=7u32);
+    let lists = (runs(), state(), summary(), 0..=7u32, beats());
     (plain, shorts, words, lists, any::<bool>()).prop_map(|(plain, shorts, words, lists, yes)| Parts {
         kind: plain.0,
         counters: plain.1,
@@ -94,6 +103,7 @@ fn parts() -> impl Strategy<Value = Parts> {
         name: words.2,
         text: words.3,
         runs: lists.0,
+        beats: lists.4,
         state: lists.1,
         summary: lists.2,
         sums: (0..4usize << lists.3).map(|i| (i * 37) as u8).collect(),
@@ -144,7 +154,8 @@ impl Parts {
             18 => Frame::Summary { bits: self.bits, bucket: s % (1 << self.bits), entries: Entries(&self.summary) },
             19 => Frame::Want { runs },
             20 => Frame::TablePull { cursor: s },
-            _ => Frame::TableNext { cursor: s },
+            21 => Frame::TableNext { cursor: s },
+            _ => Frame::Heartbeats { idle: a, fingerprint, beats: Beats(&self.beats) },
         }
     }
 }
@@ -170,6 +181,7 @@ fn entries(frame: &Frame<'_>) -> usize {
         Frame::Summary { entries, .. } => {
             entries.iter::<SummaryEntry>().inspect(|e| assert!(e.epoch.0 <= COUNTER_MAX)).count()
         }
+        Frame::Heartbeats { beats, .. } => beats.iter().inspect(|(_, n)| assert!(*n <= COUNTER_MAX)).count(),
         Frame::Suspect { accusers: runs, .. } | Frame::Want { runs } => runs.iter().count(),
         _ => 0,
     }

@@ -4,7 +4,7 @@
 mod samples;
 mod stage;
 
-use bruit_core::config::Config;
+use bruit_core::config::{Config, Detector};
 use bruit_core::engine::{Inbound, Input};
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::outbox::Via;
@@ -12,7 +12,7 @@ use bruit_core::rng::Rng;
 use bruit_core::time::Instant;
 use bruit_core::view::EventKind;
 use bruit_core::wire::envelope::{Envelope, HEADER, Limits};
-use bruit_core::wire::frame::{Entries, Frame, Frames, Record, Runs};
+use bruit_core::wire::frame::{Beats, Entries, Frame, Frames, Record, Runs};
 use samples::{Stock, encoded};
 use stage::{Stage, addr, ms, name, record, run};
 
@@ -24,7 +24,9 @@ fn plausible(rng: &mut Rng, bytes: &mut Vec<u8>) {
     let (run, incarnation, version) = (run(i), Incarnation(small), Version(rng.below(6)));
     let runs = run.get().to_le_bytes();
     let (own, other) = (name(i), name(rng.below(100)));
-    match rng.index(14) {
+    let mut beats = Vec::new();
+    Beats::push(&mut beats, run, rng.below(1 << 20));
+    match rng.index(15) {
         0 | 1 => Frame::Record(Record { epoch: Epoch(small), incarnation, version, ..record(i, &own) }),
         2 => Frame::Record(Record { epoch: Epoch(small), age: 1 << small, ..record(i, &other) }),
         3 => Frame::Record(Record { epoch: Epoch(small), addr: addr(rng.below(3)), ..record(i, "me") }),
@@ -36,6 +38,7 @@ fn plausible(rng: &mut Rng, bytes: &mut Vec<u8>) {
         10 => Frame::PingReq { seq: small, target: run, addr: addr(i) },
         11 => Frame::State { run, base: Version(small), to: version, reset: rng.chance(1, 2), entries: Entries(&[]) },
         12 => Frame::StateNews { run, version },
+        13 => Frame::Heartbeats { idle: 1 << small, fingerprint: rng.next_u64(), beats: Beats(&beats) },
         _ => Frame::Want { runs: Runs(&runs) },
     }
     .write(bytes);
@@ -63,6 +66,7 @@ fn packet(rng: &mut Rng, samples: &[Vec<u8>], bytes: &mut Vec<u8>) {
 
 fn bombard(seed: u64, packets: u32) {
     let mut config = Config::new();
+    config.detector = if seed.is_multiple_of(2) { Detector::Swim } else { Detector::Phi };
     config.max_members = MEMBERS_MAX;
     let (mut stage, mut rng, mut bytes) = (Stage::among(10, config.clone()), Rng::new(seed), Vec::new());
     let mut malformed = 0;
@@ -74,6 +78,10 @@ fn bombard(seed: u64, packets: u32) {
         stage.hear_bytes(rng.below(100), rng.chance(1, 16), via, &bytes);
         if turn % 16 == 0 {
             stage.answering(ms(rng.below(40)), |i, _| i % 8 != 0);
+        }
+        if stage.engine.deadline(stage.now).is_none() {
+            // Somebody of its name lives, and is ahead of it: it hears nothing any more.
+            return;
         }
         if turn % 64 == 0 {
             for sent in stage.sent.drain(..) {

@@ -7,14 +7,14 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bruit_core::config::Config;
+use bruit_core::config::{Config, Detector};
 use bruit_core::engine::{Engine, Identity, Inbound, Input};
 use bruit_core::id::{Epoch, Incarnation, NodeName, RunId};
 use bruit_core::outbox::{Outbox, Via};
 use bruit_core::time::{Instant, Now, Wall};
 use bruit_core::view::{EventKind, MemberState};
 use bruit_core::wire::envelope::{Envelope, HEADER, Limits, Sessions};
-use bruit_core::wire::frame::{Frame, Frames};
+use bruit_core::wire::frame::{Beats, Frame, Frames};
 use stage::{Stage, addr, ms, name, record, run};
 
 /// Counts what this thread allocates, and what it holds.
@@ -74,12 +74,12 @@ fn envelope(i: u64) -> Envelope {
 }
 
 impl Node {
-    fn among_peers() -> Node {
+    fn among_peers(config: Config) -> Node {
         let now = Instant::from_nanos(1_000_000_000_000);
         let me = Identity { name: NodeName::new("me").unwrap(), epoch: Epoch(1), run: run(0), address: addr(0) };
         let envelope_of_us = envelope(0);
         let mut node = Node {
-            engine: Engine::new(Arc::new(Config::new()), me, Now { mono: now, wall: Wall(1) }, [1; 32]),
+            engine: Engine::new(Arc::new(config), me, Now { mono: now, wall: Wall(1) }, [1; 32]),
             sessions: envelope_of_us.sessions(),
             envelope: envelope_of_us,
             peers: (1..=PEERS).map(envelope).collect(),
@@ -162,7 +162,7 @@ impl Node {
 
 #[test]
 fn a_quiet_cluster_costs_no_allocation() {
-    let mut node = Node::among_peers();
+    let mut node = Node::among_peers(Config::new());
     // Refutes, so that what the period says of it is old.
     node.hear(PEERS, &[Frame::Alive { run: run(PEERS), incarnation: Incarnation(1) }]);
     (0..120).for_each(|turn| node.period(turn));
@@ -174,6 +174,33 @@ fn a_quiet_cluster_costs_no_allocation() {
     assert!(node.engine.counters().acks >= acks + 250);
     let view = node.engine.view(node.now());
     assert!(view.members.iter().all(|m| m.state == MemberState::Alive));
+}
+
+/// Each peer's heartbeat each second, told by one of them, and ours told to some.
+#[test]
+fn heartbeats_cost_no_allocation_once_windows_are_full() {
+    let mut config = Config::new();
+    (config.detector, config.phi_window) = (Detector::Phi, 32);
+    let mut node = Node::among_peers(config);
+    let mut beats = Vec::with_capacity(1_024);
+    let mut second = |node: &mut Node, turn: u64| {
+        let end = node.now + ms(1_000);
+        while let Some(at) = node.engine.deadline(node.now).filter(|at| *at <= end) {
+            node.now = node.now.max(at);
+            node.tick();
+            node.asked.clear();
+        }
+        node.now = end;
+        beats.clear();
+        (1..=PEERS).for_each(|i| Beats::push(&mut beats, run(i), 1 + turn));
+        node.hear(1 + turn % PEERS, &[Frame::Heartbeats { idle: 0, fingerprint: 0, beats: Beats(&beats) }]);
+    };
+    (0..120).for_each(|turn| second(&mut node, turn));
+    let calls = CALLS.get();
+    (120..420).for_each(|turn| second(&mut node, turn));
+    assert_eq!(CALLS.get() - calls, 0, "allocations in 300 periods");
+    assert_eq!(node.engine.counters().suspicions, 0);
+    assert!(node.engine.phi(node.now(), "p7").is_some());
 }
 
 /// Bytes that this thread holds more after `act` than before.

@@ -260,6 +260,31 @@ fn a_crash_is_suspected_then_declared_once_each_and_a_restart_is_alive_again() {
     }
 }
 
+/// Heartbeats each 100 ms and a threshold of 8: a silence of 1.84 s is suspected.
+#[test]
+fn with_detector_phi_who_falls_silent_is_dead_and_who_is_heard_again_is_alive() {
+    let phi = |config: &mut Config| {
+        let times = [("probe_timeout_min", "50ms"), ("probe_interval", "100ms"), ("phi_min_deviation", "50ms")];
+        times.into_iter().chain([("detector", "phi")]).for_each(|(key, value)| set(config, key, value));
+    };
+    let mut nodes = cluster(4, phi);
+    let seed = nodes[0].address();
+    nodes.pop().unwrap().crash();
+    until_all(&nodes, "they were told that n003 is dead", |w| w.told(EventKind::Dead, "n003"));
+    let mut story = vec![EventKind::Join, EventKind::Suspect, EventKind::Dead];
+    for w in &nodes {
+        assert_eq!(w.story("n003"), story, "{}", w.describe());
+        let probed = w.stat("acks") + w.stat("nacks");
+        assert!(probed < w.stat("packets_in") / 2, "{probed} answers: heartbeats are what it lives by");
+    }
+    let mut config = config("n003", &[&seed]);
+    phi(&mut config);
+    nodes.push(Witness::start(&config));
+    all_list(&nodes, 4);
+    story.push(EventKind::Alive);
+    until_all(&nodes[..3], "and they were told", |w| w.story("n003") == story);
+}
+
 #[test]
 fn a_leaver_is_listed_as_left_and_what_it_sent_before_does_not_revive_it() {
     let mut relay = Relay::new();

@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::text::{Advertised, Bool, Codec, Count, Listen, Name, Number, Ratio, Size, Time};
-use super::{Dispatch, Milli, OptionDesc, ProbeOrder, Profile, Transport};
+use super::{Detector, Dispatch, Milli, OptionDesc, PhiModel, ProbeOrder, Profile, Transport};
 use crate::error::Result;
 use crate::time::Duration;
 
@@ -131,7 +131,9 @@ group "Finding and healing" {
 }
 
 group "Failure detection" {
-    /// Once in this time one member is probed: SWIM's protocol period. Local trouble stretches it (`local_health_max`).
+    /// How the dead are found: `swim` probes, `phi` sends heartbeats and judges silence by the intervals so far. See docs/FAILURE_DETECTION.md.
+    detector: Detector as Detector = "swim", from "chosen: SWIM's costs do not grow with the cluster; memberlist and Serf have nothing else, Akka and Cassandra have phi";
+    /// Once in this time one member is probed: SWIM's protocol period. Local trouble stretches it (`local_health_max`). With `detector = phi`: one heartbeat.
     probe_interval: Duration as Time = "1s" / "2s" / "500ms", in "10ms" to "10m", from "memberlist's LAN profile (SWIM §5 has 2 s); departure: memberlist has 5s for WAN and 1s for local", live;
     /// How long a direct probe waits for its answer before others are asked: always while no round trip is known, at most afterwards.
     probe_timeout: Duration as Time = "300ms" / "1500ms" / "100ms", in "1ms" to "10m", from "chosen by feel, below memberlist's 500ms, 3s and 200ms: too early costs only a few indirect probes", live;
@@ -161,6 +163,18 @@ group "Failure detection" {
     suspicion_probes: usize as Count = 4, in 0 to 32, unit "members", from "chosen by feel: one more than `suspicion_confirmations` wants", live;
     /// S: the worst score that local health can reach; probe intervals and timeouts grow by 1 + score. 0 switches it off.
     local_health_max: usize as Count = 8, in 0 to 64, from "Lifeguard §V (S = 8)", live;
+    /// With `detector = phi`: a member is suspected when φ, its silence as minus the logarithm of its probability, reaches this. 8 is a mistake in 10^8, where the model holds.
+    phi_threshold: Milli as Ratio = "8.0", in "0.5" to "300.0", from "Akka, Cassandra and chitchat; Hayashibara et al. 2004 leave it to the application", live;
+    /// With `detector = phi`: what intervals are taken to look like. `exponential` suits heartbeats that come by way of others, `normal` a cluster of at most `gossip_fanout` + 1, where all come straight.
+    phi_model: PhiModel as PhiModel = "exponential", from "Cassandra's; `normal` is that of Hayashibara et al. 2004";
+    /// With `detector = phi`: intervals remembered of each member, 4 bytes each, taken as they come.
+    phi_window: usize as Count = 1000, in 8 to 100000, unit "samples", from "Hayashibara et al. 2004 §V; Akka and Cassandra, too";
+    /// With `detector = phi`: the interval that is assumed until there are samples, so that somebody who is only told of dies as well. 0: twice `probe_interval`.
+    phi_first_interval: Duration as Time = "0", in "0" to "1h", from "chosen by feel: Akka has 1 s, chitchat 5 s, both with heartbeats each second", live;
+    /// With `detector = phi`: the deviation of intervals is never taken to be less, however regular they were.
+    phi_min_deviation: Duration as Time = "100ms" / "500ms" / "50ms", in "0" to "1m", from "Akka and Hazelcast (lan)", live;
+    /// With `detector = phi`: a longer interval counts as one of this length, so that one outage does not make the detector patient for long. 0: ten times `probe_interval`.
+    phi_max_interval: Duration as Time = "0", in "0" to "1h", from "chitchat's max_interval, which is 10 s", live;
     /// A driver that runs later than this counts the loss as its own fault: peers get the time back.
     stall_threshold: Duration as Time = "50ms", in "1ms" to "1m", from "chosen by feel: above a busy machine's usual lateness, at most `probe_timeout_min`";
 }

@@ -64,7 +64,10 @@ fn the_bounds_are_accepted_and_nothing_beyond_them() {
         let (below, above) = match desc.kind {
             OptionKind::Duration => (less(low, TIMES), more(high, TIMES)),
             OptionKind::Size => (less(low, SIZES), more(high, SIZES)),
-            OptionKind::Ratio => (Some("0.099".into()), "100.001".into()),
+            OptionKind::Ratio => {
+                let milli = |text: &str| (text.parse::<f64>().unwrap() * 1000.0) as u32;
+                (Some(Milli(milli(low) - 1).to_string()), Milli(milli(high) + 1).to_string())
+            }
             _ => (less(low, &[]), more(high, &[])),
         };
         for outside in below.iter().chain([&above, &"99999999999999999999".into()]) {
@@ -194,9 +197,15 @@ fn only_live_options_change_while_running() {
     refused(Code::Invalid, "less than probe_interval", config.set_live("probe_timeout", "1s"));
     let live: Vec<_> = Config::descs().iter().filter(|desc| desc.live).map(|desc| desc.key).collect();
     let named = ["heal_interval", "indirect_checks", "local_health_max", "stream_ping", "buddy", "nacks"];
+    let phi = ["phi_threshold", "phi_first_interval", "phi_min_deviation", "phi_max_interval"];
     for desc in Config::descs() {
         let family = ["probe_", "suspicion_", "gossip_", "sync_", "forget_"].iter().any(|p| desc.key.starts_with(p));
-        assert_eq!(live.contains(&desc.key), family || named.contains(&desc.key), "{}", desc.key);
+        assert_eq!(
+            live.contains(&desc.key),
+            family || named.contains(&desc.key) || phi.contains(&desc.key),
+            "{}",
+            desc.key
+        );
     }
 }
 
@@ -209,6 +218,14 @@ fn options_must_fit_together() {
         config.validate()
     };
     refused(Code::Invalid, "at most probe_timeout", with(|c| c.probe_timeout_min = Duration::from_millis(301)));
+    let short = |c: &mut Config| c.phi_max_interval = Duration::from_millis(999);
+    with(short).unwrap();
+    refused(Code::Invalid, "0, or at least probe_interval", {
+        let mut config = local();
+        short(&mut config);
+        config.detector = Detector::Phi;
+        config.validate()
+    });
     refused(Code::Invalid, "less than probe_interval", with(|c| c.probe_timeout = c.probe_interval));
     refused(Code::Invalid, "at most seed_retry_max", with(|c| c.seed_retry_max = Duration::from_millis(100)));
     refused(Code::Invalid, "at most gossip_interval", with(|c| c.gossip_flush = Duration::from_millis(101)));

@@ -77,6 +77,9 @@ impl Engine {
         };
         let back = Destination { addr: packet.from, run: Some(packet.run), via: packet.via };
         let speaker = Speaker { run: packet.run, from: packet.from, back, home: self.home(packet.run, packet.via) };
+        if speaker.home.is_some() && self.watches() {
+            self.members.find(packet.run).into_iter().for_each(|peer| self.heartbeats.on_life(now.mono, peer));
+        }
         let mut pinged = false;
         let mut allowance =
             Allowance { bytes: out.bytes() + self.config.sync_packets * self.config.max_datagram, scans: SCANS_MAX };
@@ -85,7 +88,7 @@ impl Engine {
                 self.counters.unexpected += 1;
                 continue;
             }
-            if matches!(frame, Frame::Ping { .. }) {
+            if matches!(frame, Frame::Ping { .. } | Frame::Heartbeats { .. }) {
                 // From a stranger one is enough: many short ones would be answered by more than they brought.
                 if pinged && speaker.home.is_none() {
                     self.counters.unexpected += 1;
@@ -172,6 +175,15 @@ impl Engine {
             Frame::Nack { seq } => {
                 self.counters.nacks += 1;
                 self.probe.on_nack(seq);
+            }
+
+            // Heartbeats.
+            Frame::Heartbeats { idle, fingerprint, beats } => {
+                let Some(home) = by.home else { return };
+                self.touch(now);
+                self.heartbeats.on_idle(now.mono, idle);
+                beats.iter().for_each(|(run, count)| self.on_heartbeat(now, run, count, allowance, out));
+                self.antientropy.on_fingerprint(cx!(self, now, out), &self.members, home, fingerprint);
             }
 
             // News of members.
@@ -380,7 +392,23 @@ impl Engine {
         }
     }
 
-    /// A ping came from somebody who is not, or no longer, a live member in our table. A stranger is asked who
+    /// Somebody's heartbeat, from itself or passed on.
+    fn on_heartbeat(&mut self, now: Now, run: RunId, count: u64, allowance: &mut Allowance, out: &mut Outbox) {
+        let me = self.members.me();
+        let Some(peer) = self.members.find(run).filter(|&peer| peer != me) else { return };
+        let Some(entry) = self.members.note(peer).filter(|e| e.is_live()) else { return };
+        if !self.heartbeats.on_count(now.mono, peer, run, count) {
+            return;
+        }
+        entry.hear(now.mono);
+        if entry.status == MemberState::Suspect && allowance.has(out) {
+            // It lives. This ping carries the suspicion, and its answer the refutation.
+            let to = entry.to();
+            self.probe.ask(cx!(self, now, out), &self.members, to);
+        }
+    }
+
+    /// A ping or a heartbeat came from somebody who is not, or no longer, a live member in our table. A stranger is asked who
     /// it is; the dead are told that they are dead, and refute it.
     fn set_right(&mut self, now: Now, by: &Speaker, out: &mut Outbox) {
         if matches!(self.life, Life::Leaving { .. }) {

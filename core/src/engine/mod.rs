@@ -19,7 +19,7 @@ use core::net::SocketAddr;
 pub use counters::Counters;
 use picture::Pictures;
 
-use crate::config::Config;
+use crate::config::{Config, Detector};
 use crate::id::{Epoch, Incarnation, NodeName, Peer, RunId, Version};
 use crate::members::{self, Members};
 use crate::outbox::{Outbox, Via};
@@ -27,6 +27,7 @@ use crate::protocol::Cx;
 use crate::protocol::antientropy::AntiEntropy;
 use crate::protocol::contact::Contacts;
 use crate::protocol::contest::Contests;
+use crate::protocol::phi::heartbeats::Heartbeats;
 use crate::protocol::probe::Probe;
 use crate::protocol::rumor::Rumors;
 use crate::protocol::suspicion::Suspicions;
@@ -78,6 +79,7 @@ pub struct Engine {
     cookies: CookieJar,
     members: Members,
     probe: Probe,
+    heartbeats: Heartbeats,
     suspicions: Suspicions,
     rumors: Rumors,
     antientropy: AntiEntropy,
@@ -149,6 +151,7 @@ impl Engine {
         let mut engine = Engine {
             cookies: CookieJar::new(seed),
             probe: Probe::new(rng.below(1 << 20)),
+            heartbeats: Heartbeats::new(&config, now.mono),
             suspicions: Suspicions::default(),
             rumors: Rumors::default(),
             antientropy: AntiEntropy::new(now.mono, config.sync_interval),
@@ -205,6 +208,7 @@ impl Engine {
         }
         [
             self.probe.deadline(&self.config, &self.members, now),
+            self.heartbeats.deadline(&self.config, &self.members, now),
             self.suspicions.deadline(),
             self.rumors.deadline().filter(|_| self.members.live_len() > 1),
             self.antientropy.deadline(&self.members),
@@ -221,6 +225,7 @@ impl Engine {
     pub fn stalled(&mut self, lost: crate::time::Duration) {
         self.counters.stalls += 1;
         self.probe.give_back(lost);
+        self.heartbeats.give_back(lost);
         self.suspicions.give_back(lost);
         self.probe.doubt_ourselves(1, &self.config);
     }
@@ -232,6 +237,17 @@ impl Engine {
     /// Lifeguard's local health: 0 is healthy.
     pub fn health(&self) -> u32 {
         self.probe.health()
+    }
+
+    /// φ of a member's silence, where φ is what decides: `detector = phi`, and it is listed as live.
+    pub fn phi(&self, now: Now, name: &str) -> Option<f64> {
+        let peer = self.members.find_name(name).filter(|_| self.watches())?;
+        self.heartbeats.phi(now.mono, peer)
+    }
+
+    /// Silence is judged by heartbeats, and not by probes.
+    fn watches(&self) -> bool {
+        self.config.detector == Detector::Phi
     }
 
     /// Live members, ourselves included: those alive or suspect.

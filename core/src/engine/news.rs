@@ -5,6 +5,7 @@ use core::iter;
 use super::frames::Speaker;
 use super::{Engine, Life, cx};
 use crate::collection::state::{Applied, State};
+use crate::config::Detector;
 use crate::id::{Epoch, Incarnation, Peer, RunId, Version};
 use crate::members::{self, Ruling, ruling};
 use crate::outbox::{Destination, Outbox, Via};
@@ -234,8 +235,29 @@ impl Engine {
         let lot = mix(me.get() ^ mix(entry.run.get() ^ entry.incarnation.0));
         let share = (self.config.suspicion_probes as u128) << 64;
         if u128::from(lot) * (self.members.live_len() as u128) < share {
-            self.probe.ping(cx!(self, now, out), &self.members, peer, entry);
+            match self.config.detector {
+                Detector::Swim => self.probe.ping(cx!(self, now, out), &self.members, peer, entry),
+                // Its answer is a sign of life, and no answer is no news.
+                Detector::Phi => self.probe.ask(cx!(self, now, out), &self.members, entry.to()),
+            }
         }
+    }
+
+    /// A suspect gets its chance to refute: by stream as well, because a network that swallows datagrams is no death.
+    pub(super) fn call_upon(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
+        let Some(entry) = self.members.get(peer).filter(|e| e.status == MemberState::Suspect) else { return };
+        let to = entry.to();
+        self.probe.ask(cx!(self, now, out), &self.members, to);
+        if self.config.stream_ping {
+            self.probe.ask(cx!(self, now, out), &self.members, Destination { via: Via::Stream, ..to });
+        }
+    }
+
+    /// A suspicion ran out against somebody who is heard all the same: it begins anew.
+    pub(super) fn adjourn(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
+        let Some(entry) = self.members.get(peer).filter(|e| e.status == MemberState::Suspect) else { return };
+        self.accuse(now, peer, entry.incarnation, iter::empty());
+        self.call_upon(now, peer, out);
     }
 
     /// A suspicion ran out. The dead are told, too: if it is not true they will say so.
@@ -258,6 +280,9 @@ impl Engine {
         });
         if status != MemberState::Suspect {
             self.suspicions.clear(peer);
+        }
+        if status == MemberState::Alive {
+            self.heartbeats.on_life(now.mono, peer);
         }
         if status >= MemberState::Dead {
             if status == MemberState::Dead {
@@ -396,7 +421,7 @@ impl Engine {
     /// For longer than the slowest death takes.
     pub(super) fn out_of_touch(&self) -> Duration {
         let max = crate::protocol::suspicion::timeout(&self.config, self.members.live_len().max(100), 0);
-        max + self.config.probe_interval * 10
+        max + self.heartbeats.patience(&self.config) + self.config.probe_interval * 10
     }
 }
 

@@ -27,8 +27,16 @@ impl Engine {
         while let Some(peer) = self.probe.on_deadline(cx!(self, now, out), &self.members) {
             self.suspect(now, peer, out);
         }
+        while let Some(peer) = self.heartbeats.on_deadline(cx!(self, now, out), &self.members) {
+            self.suspect(now, peer, out);
+            self.call_upon(now, peer, out);
+        }
         while let Some(peer) = self.suspicions.on_deadline(now.mono) {
-            self.declare_dead(now, peer, out);
+            match self.watches() && self.heartbeats.is_heard(now.mono, peer) {
+                // It is there, and does not know what is said of it.
+                true => self.adjourn(now, peer, out),
+                false => self.declare_dead(now, peer, out),
+            }
         }
         match self.antientropy.on_deadline(cx!(self, now, out), &self.members) {
             Some(Due::Compare) => self.compare(now, out),

@@ -4,6 +4,7 @@
 pub mod antientropy;
 pub mod contact;
 pub mod contest;
+pub mod phi;
 pub mod probe;
 pub mod rumor;
 pub mod suspicion;

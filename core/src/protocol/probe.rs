@@ -31,7 +31,7 @@
 use alloc::vec::Vec;
 
 use super::Cx;
-use crate::config::{Config, ProbeOrder};
+use crate::config::{Config, Detector, ProbeOrder};
 use crate::id::{COUNTER_MAX, Peer, RunId};
 use crate::members::{Entry, Members};
 use crate::outbox::{Destination, Via};
@@ -172,7 +172,7 @@ impl Probe {
             Stage::Direct { until } | Stage::Indirect { until, .. } => until,
         });
         let relays = self.relays.iter().map(|r| r.nack_at.unwrap_or(r.until));
-        let round = (members.live_len() > 1).then(|| {
+        let round = has_rounds(config, members).then(|| {
             let wait = self.plan.at.saturating_sub(self.beat(now));
             // A plan whose time was computed on another beat is never more than its rounds away.
             let most = period(config) * (2 + u64::from(self.health));
@@ -213,7 +213,7 @@ impl Probe {
 
     /// SWIM §3.1: in each period, one member is pinged.
     fn round(&mut self, cx: &mut Cx<'_>, members: &Members) {
-        if members.live_len() < 2 {
+        if !has_rounds(cx.config, members) {
             return;
         }
         let beat = self.beat(cx.now.mono);
@@ -428,6 +428,11 @@ impl Probe {
         }
         self.relays.retain(|r| now < r.until);
     }
+}
+
+/// Another detector leaves us the questions: who is it, does it agree, has it heard what is said of it.
+fn has_rounds(config: &Config, members: &Members) -> bool {
+    members.live_len() > 1 && config.detector == Detector::Swim
 }
 
 fn period(config: &Config) -> u64 {

@@ -14,6 +14,7 @@
 //! | 9 | ACK | answer to PING, or relayed | seq · beat · fingerprint (8 B, or none) |
 //! | 10 | PING_REQ | SWIM §3.1: to k members, when no ACK came | seq · target (8 B) · its address |
 //! | 11 | NACK | Lifeguard §IV-A: the target did not answer me either | seq |
+//! | 12 | HEARTBEATS | van Renesse et al. 1998, with `detector = phi`: once a period, to members by lot | idle (ms since a member with that detector was heard of) · fingerprint (8 B) · counts, newest first |
 //! | 16 | RECORD | a member with all that is known of it | record |
 //! | 17 | ALIVE | it refuted | run (8 B) · incarnation |
 //! | 18 | SUSPECT | it did not answer | run (8 B) · incarnation · accusers (8 B each) |
@@ -29,7 +30,7 @@
 //! | 36 | TABLE_NEXT | end of this part | next cursor, 0 at the end |
 //!
 //! record = length · (name · run 8 B · epoch · incarnation · address · protocol · app version · state version · age · state entries)
-//! state entry = length · (key · version · 0, or 1 + value) · summary entry = length · (run 8 B · epoch · incarnation · state version)
+//! count = run 8 B · heartbeats of that run · state entry = length · (key · version · 0, or 1 + value) · summary entry = length · (run 8 B · epoch · incarnation · state version)
 //!
 //! Ages are whole seconds since the subject was last known to be so; beats are milliseconds.
 
@@ -50,6 +51,9 @@ pub const COOKIE_LEN: usize = 16;
 
 /// SUSPECT names at most so many accusers; more confirmations would not shorten a suspicion any more.
 pub const ACCUSERS_MAX: usize = 8;
+
+/// Counts of a HEARTBEATS: more than fit in the largest datagram.
+pub const BEATS_MAX: usize = 1024;
 
 /// Entries of a SUMMARY: members in one bucket of 128, for clusters larger than `max_members` allows by default.
 pub const SUMMARY_MAX: usize = 2048;
@@ -74,6 +78,7 @@ pub enum Frame<'a> {
     Ack { seq: u64, beat: u64, fingerprint: u64 },
     PingReq { seq: u64, target: RunId, addr: SocketAddr },
     Nack { seq: u64 },
+    Heartbeats { idle: u64, fingerprint: u64, beats: Beats<'a> },
     Record(Record<'a>),
     Alive { run: RunId, incarnation: Incarnation },
     Suspect { run: RunId, incarnation: Incarnation, accusers: Runs<'a> },
@@ -113,6 +118,10 @@ pub struct Entries<'a>(pub &'a [u8]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Runs<'a>(pub &'a [u8]);
 
+/// How far members have counted, one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Beats<'a>(pub &'a [u8]);
+
 /// One key of a member's metadata; `None` is a deleted one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateEntry<'a> {
@@ -146,7 +155,7 @@ macro_rules! kinds {
 
 kinds! {
     HELLO = 1; COOKIE = 2; REFUSED = 3; JOIN = 4; WELCOME = 5;
-    PING = 8; ACK = 9; PING_REQ = 10; NACK = 11;
+    PING = 8; ACK = 9; PING_REQ = 10; NACK = 11; HEARTBEATS = 12;
     RECORD = 16; ALIVE = 17; SUSPECT = 18; DEAD = 19; LEFT = 20;
     STATE = 24; STATE_NEWS = 25; STATE_PULL = 26;
     DIGEST = 32; SUMMARY = 33; WANT = 34; TABLE_PULL = 35; TABLE_NEXT = 36;
@@ -172,6 +181,7 @@ impl<'a> Frame<'a> {
             Frame::Ack { .. } => ACK,
             Frame::PingReq { .. } => PING_REQ,
             Frame::Nack { .. } => NACK,
+            Frame::Heartbeats { .. } => HEARTBEATS,
             Frame::Record(_) => RECORD,
             Frame::Alive { .. } => ALIVE,
             Frame::Suspect { .. } => SUSPECT,
@@ -230,6 +240,11 @@ impl<'a> Frame<'a> {
                 w.addr(addr);
             }
             Frame::Nack { seq } => w.varint(seq),
+            Frame::Heartbeats { idle, fingerprint, beats } => {
+                w.varint(idle);
+                w.0.extend_from_slice(&fingerprint.to_le_bytes());
+                w.bytes(beats.0);
+            }
             Frame::Record(record) => record.write(w),
             Frame::Alive { run, incarnation } => {
                 w.run(run);
@@ -286,6 +301,7 @@ impl<'a> Frame<'a> {
             ACK => Frame::Ack { seq: r.varint()?, beat: r.counter()?, fingerprint: fixed(r)? },
             PING_REQ => Frame::PingReq { seq: r.varint()?, target: r.run()?, addr: r.addr()? },
             NACK => Frame::Nack { seq: r.varint()? },
+            HEARTBEATS => Frame::Heartbeats { idle: r.counter()?, fingerprint: fixed(r)?, beats: Beats::read(r)? },
             RECORD => Frame::Record(Record::read(r)?),
             ALIVE => Frame::Alive { run: r.run()?, incarnation: Incarnation(r.counter()?) },
             SUSPECT => Frame::Suspect {
@@ -503,6 +519,35 @@ impl<'a> Runs<'a> {
     }
 }
 
+impl<'a> Beats<'a> {
+    fn read(r: &mut Reader<'a>) -> Read<Beats<'a>> {
+        let beats = Beats(r.bytes()?);
+        let (mut rest, mut count) = (Reader::new(beats.0), 0);
+        while !rest.is_empty() {
+            rest.run()?;
+            rest.counter()?;
+            count += 1;
+        }
+        if count > BEATS_MAX { Err(Malformed) } else { Ok(beats) }
+    }
+
+    pub fn push(buf: &mut alloc::vec::Vec<u8>, run: RunId, count: u64) {
+        Writer(buf).run(run);
+        Writer(buf).varint(count);
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = (RunId, u64)> + 'a {
+        let mut rest = Reader::new(self.0);
+        core::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let checked = "checked when the frame was read";
+            Some((rest.run().expect(checked), rest.counter().expect(checked)))
+        })
+    }
+}
+
 fn name<'a>(r: &mut Reader<'a>) -> Read<&'a str> {
     let name = r.text()?;
     if NodeName::is_valid(name) { Ok(name) } else { Err(Malformed) }
@@ -547,6 +592,7 @@ impl fmt::Display for Frame<'_> {
             Frame::Ack { seq, .. } => write!(f, "ACK {seq}"),
             Frame::PingReq { seq, target, addr } => write!(f, "PING_REQ {seq} {target:?} {addr}"),
             Frame::Nack { seq } => write!(f, "NACK {seq}"),
+            Frame::Heartbeats { idle, beats, .. } => write!(f, "HEARTBEATS of {} idle {idle}ms", beats.iter().count()),
             Frame::Record(record) => write!(f, "RECORD {record}"),
             Frame::Alive { run, incarnation } => write!(f, "ALIVE {run:?} {}", incarnation.0),
             Frame::Suspect { run, incarnation, accusers } => {
@@ -647,7 +693,7 @@ mod tests {
     #[test]
     fn kinds_that_are_not_known_are_skipped() {
         let (ping, nack) = (Frame::Ping { seq: 1, beat: 2, fingerprint: 3 }, Frame::Nack { seq: 4 });
-        for kind in [0, 6, 7, 12, 30, 99, 255] {
+        for kind in [0, 6, 7, 13, 30, 99, 255] {
             let packet = [encoded(&ping), raw(kind, b"of another age"), encoded(&nack)].concat();
             assert_eq!(decoded(&packet), Ok(alloc::vec![ping, nack]), "kind {kind}");
         }
@@ -662,6 +708,7 @@ mod tests {
         is(ACK, &[5, 6], Frame::Ack { seq: 5, beat: 6, fingerprint: 0 });
         is(NACK, &[], Frame::Nack { seq: 0 });
         is(REFUSED, &[3], Frame::Refused { reason: 3, text: "" });
+        is(HEARTBEATS, &[5], Frame::Heartbeats { idle: 5, fingerprint: 0, beats: Beats(&[]) });
         is(ALIVE, &id, Frame::Alive { run: run(9), incarnation: Incarnation(0) });
         is(SUSPECT, &id, Frame::Suspect { run: run(9), incarnation: Incarnation(0), accusers: Runs(&[]) });
         is(DEAD, &id, Frame::Dead { run: run(9), incarnation: Incarnation(0), age: 0 });
@@ -707,6 +754,8 @@ mod tests {
             ("half a run", raw(ALIVE, &id[..4])),
             ("a counter that nobody reaches", raw(ALIVE, &far)),
             ("more accusers than count", raw(SUSPECT, &too_many)),
+            ("a count of nobody", raw(HEARTBEATS, &[&[0][..], &[0; 8], &[9], &zero, &[1]].concat())),
+            ("half a member that counts", raw(HEARTBEATS, &[&[0][..], &[0; 8], &[4], &id[..4]].concat())),
             ("nobody's name", encoded(&Frame::Record(record("")))),
             ("a name with a line in it", encoded(&Frame::Record(record("a\nb")))),
             ("a digest of no buckets", raw(DIGEST, &[1])),

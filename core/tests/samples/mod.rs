@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Each test uses a part.
 
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
-use bruit_core::wire::frame::{Entries, Frame, Record, Runs, StateEntry, SummaryEntry};
+use bruit_core::wire::frame::{Beats, Entries, Frame, Record, Runs, StateEntry, SummaryEntry};
 
 /// What frames borrow.
 pub struct Stock {
@@ -10,6 +10,7 @@ pub struct Stock {
     pub state: Vec<u8>,
     pub summary: Vec<u8>,
     pub sums: Vec<u8>,
+    pub beats: Vec<u8>,
     pub long_name: String,
 }
 
@@ -19,8 +20,9 @@ pub fn run(id: u64) -> RunId {
 
 impl Stock {
     pub fn new() -> Stock {
-        let (mut runs, mut state, mut summary) = Default::default();
+        let (mut runs, mut state, mut summary, mut beats) = Default::default();
         for id in [1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            Beats::push(&mut beats, run(id), id >> 2);
             Runs::push(&mut runs, run(id));
             let entry = SummaryEntry {
                 run: run(id),
@@ -35,7 +37,7 @@ impl Stock {
             Entries::push(&mut state, &StateEntry { key, version: Version(version), value });
         }
         let sums = [0u32, 1, 0xdead_beef, u32::MAX].iter().flat_map(|sum| sum.to_le_bytes()).collect();
-        Stock { runs, state, summary, sums, long_name: "é".repeat(127) + "n" }
+        Stock { runs, state, summary, sums, beats, long_name: "é".repeat(127) + "n" }
     }
 
     pub fn frames(&self) -> Vec<(&'static str, Frame<'_>)> {
@@ -88,6 +90,8 @@ impl Stock {
             ("ACK", Frame::Ack { seq: 300, beat: 1_000, fingerprint }),
             ("PING_REQ", Frame::PingReq { seq: 2, target: id, addr: v4 }),
             ("NACK", Frame::Nack { seq: 2 }),
+            ("HEARTBEATS", Frame::Heartbeats { idle: 0, fingerprint, beats: Beats(&self.beats) }),
+            ("HEARTBEATS of nobody", Frame::Heartbeats { idle: most, fingerprint: 0, beats: Beats(&[]) }),
             ("RECORD", Frame::Record(small)),
             ("RECORD largest", Frame::Record(large)),
             ("ALIVE", Frame::Alive { run: id, incarnation: Incarnation(1) }),
@@ -143,7 +147,8 @@ pub fn kind(frame: &Frame<'_>) -> usize {
         Frame::Want { .. } => 19,
         Frame::TablePull { .. } => 20,
         Frame::TableNext { .. } => 21,
+        Frame::Heartbeats { .. } => 22,
     }
 }
 
-pub const KINDS: usize = 22;
+pub const KINDS: usize = 23;
