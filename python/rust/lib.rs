@@ -15,6 +15,7 @@ mod members;
 mod node;
 mod pending;
 mod queue;
+mod sim;
 mod tables;
 
 use pyo3::exceptions::PyImportError;
@@ -32,6 +33,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<node::Runtime>()?;
     module.add_class::<pending::Pending>()?;
     module.add_class::<queue::EventQueue>()?;
+    module.add_class::<sim::SimReport>()?;
+    module.add_class::<sim::SimWorld>()?;
+    module.add_function(wrap_pyfunction!(sim::sim_check, module)?)?;
+    module.add_function(wrap_pyfunction!(sim::sim_compare, module)?)?;
+    module.add_function(wrap_pyfunction!(sim::sim_run, module)?)?;
     module.add_function(wrap_pyfunction!(tables::error_codes, module)?)?;
     module.add_function(wrap_pyfunction!(tables::event_kinds, module)?)?;
     module.add_function(wrap_pyfunction!(tables::options, module)?)?;

@@ -14,7 +14,7 @@ use crate::members::Member;
 use crate::node::{Owner, seconds};
 
 /// (kind, changed, view, member, before, id, count, status, text), for `bruit.events.from_raw`.
-type Raw = (&'static str, u32, u64, Option<Member>, Option<Member>, u64, u64, i32, String);
+pub type Raw = (&'static str, u32, u64, Option<Member>, Option<Member>, u64, u64, i32, String);
 
 #[pyclass(frozen, module = "bruit._native")]
 pub struct EventQueue {
@@ -52,7 +52,7 @@ impl Drop for EventQueue {
     }
 }
 
-fn raw(event: Event) -> Raw {
+pub fn raw(event: Event) -> Raw {
     let member = |m: Option<Arc<bruit_core::view::Member>>| m.map(Member::new);
     let text = event.text.as_deref().unwrap_or_default().to_owned();
     let Event { kind, changed, view, id, count, status, .. } = event;

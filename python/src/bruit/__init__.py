@@ -83,12 +83,12 @@ from bruit.events import (
 )
 
 if TYPE_CHECKING:
-    from bruit import aio, testing
+    from bruit import aio, sim, testing
 else:
 
     def __getattr__(name):
-        """`bruit.aio` and `bruit.testing` are there without an import of their own, and cost nothing until then."""
-        if name in ("aio", "testing"):
+        """`bruit.aio`, `bruit.sim` and `bruit.testing` are there without an import of their own, and cost nothing until then."""
+        if name in ("aio", "sim", "testing"):
             import importlib
 
             return importlib.import_module(f"bruit.{name}")
@@ -159,6 +159,7 @@ __all__ = [
     "events",
     "generate_key",
     "options",
+    "sim",
     "stats_doc",
     "testing",
 ]
