@@ -13,12 +13,15 @@
 //! Departure from SWIM §4.2, where Confirm is final: a member that was declared dead by mistake comes
 //! back by raising its incarnation, because a false death must not need a restart.
 
+mod index;
+
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::fmt;
 use core::hash::Hasher;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use hashbrown::HashTable;
+use index::{Index, SLOT_BITS};
 use siphasher::sip::SipHasher13;
 
 use crate::collection::state::SparseState;
@@ -191,15 +194,46 @@ pub fn ruling(known: (MemberState, Incarnation), told: (MemberState, Incarnation
     }
 }
 
+/// A place on the ring, on which live members stand in the order of a hash of their runs. It is a slot with the highest
+/// bits of that hash: what most look-ups on the ring want is there, and the entry, which in a large table is never
+/// in the cache, need not be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u32);
+
+/// No configuration may ask for more members.
+pub const MEMBERS_MAX: usize = 1 << SLOT_BITS;
+
+/// The ring has 2^12 parts, so finely does a place tell where it is.
+pub const PART_BITS: u32 = 32 - SLOT_BITS;
+
+impl Place {
+    fn new(run: RunId, slot: u32) -> Place {
+        Place(part(run) << SLOT_BITS | slot)
+    }
+
+    fn slot(self) -> u32 {
+        self.0 & ((1 << SLOT_BITS) - 1)
+    }
+
+    pub fn part(self) -> u32 {
+        self.0 >> SLOT_BITS
+    }
+}
+
+/// In which part of the ring a run stands: the same on every node.
+pub fn part(run: RunId) -> u32 {
+    (mix(run.get()) >> (64 - PART_BITS)) as u32
+}
+
 #[derive(Debug)]
 pub struct Members {
     slots: Vec<Option<Entry>>,
     /// Empty slots, each as the peer that its next tenant will be.
     free: Vec<Peer>,
-    by_run: HashTable<u32>,
-    by_name: HashTable<u32>,
-    /// The slots of live members, in the order of a hash of their runs: who knows the same members has the same ring.
-    ring: Vec<u32>,
+    by_run: Index,
+    by_name: Index,
+    /// The live members. Who knows the same has the same ring.
+    ring: Vec<Place>,
     /// Our own place on it.
     rank: usize,
     /// The slots of the dead and the left, in order.
@@ -218,13 +252,13 @@ impl Members {
         let mut members = Members {
             slots: Vec::new(),
             free: Vec::new(),
-            by_run: HashTable::new(),
-            by_name: HashTable::new(),
+            by_run: Index::default(),
+            by_name: Index::default(),
             ring: Vec::new(),
             rank: 0,
             gone: Vec::new(),
             key,
-            max,
+            max: max.min(MEMBERS_MAX),
             me: Peer { slot: 0, generation: 0 },
             fingerprint: 0,
             sums: [0; 1 << BUCKET_BITS_MAX],
@@ -273,13 +307,13 @@ impl Members {
 
     #[inline]
     pub fn find(&self, run: RunId) -> Option<Peer> {
-        let same = |&s: &u32| self.slots[s as usize].as_ref().is_some_and(|e| e.run == run);
-        self.by_run.find(hash_run(self.key, run), same).map(|&slot| self.at(slot).0)
+        let slot = self.by_run.find(hash_run(self.key, run), |s| seated(&self.slots, s).run == run)?;
+        Some(self.at(slot).0)
     }
 
     pub fn find_name(&self, name: &str) -> Option<Peer> {
-        let same = |&s: &u32| self.slots[s as usize].as_ref().is_some_and(|e| *e.name == *name);
-        self.by_name.find(hash_name(self.key, name), same).map(|&slot| self.at(slot).0)
+        let slot = self.by_name.find(hash_name(self.key, name), |s| *seated(&self.slots, s).name == *name)?;
+        Some(self.at(slot).0)
     }
 
     /// `None` where the table is full: a cluster larger than `max_members` is a configuration error, and
@@ -299,18 +333,19 @@ impl Members {
         self.slots.reserve_exact(more.saturating_sub(self.free.len()));
         self.ring.reserve_exact(more);
         let (slots, key) = (&self.slots, self.key);
-        self.by_run.reserve(more, |&s| hash_run(key, seated(slots, s).run));
-        self.by_name.reserve(more, |&s| hash_name(key, &seated(slots, s).name));
+        self.by_run.reserve(more, |s| hash_run(key, seated(slots, s).run));
+        self.by_name.reserve(more, |s| hash_name(key, &seated(slots, s).name));
         for entry in entries {
-            let is_live = entry.is_live();
+            let (run, is_live) = (entry.run, entry.is_live());
             match self.seat(entry) {
-                Some(peer) if is_live => self.ring.push(peer.slot),
+                Some(peer) if is_live => self.ring.push(Place::new(run, peer.slot)),
                 Some(peer) => self.gone.push(peer.slot),
                 None => {}
             }
         }
         let slots = &self.slots;
-        self.ring.sort_by_cached_key(|&s| mix(seated(slots, s).run.get()));
+        let key = |p: &Place| mix(seated(slots, p.slot()).run.get());
+        self.ring.sort_unstable_by(|a, b| a.part().cmp(&b.part()).then_with(|| key(a).cmp(&key(b))));
         self.gone.sort_unstable();
         self.rank = self.place(self.me.slot, self.local().run);
         self.listed() - before
@@ -321,9 +356,8 @@ impl Members {
         let entry = self.slots[peer.slot as usize].take()?;
         self.count(entry.run, summand(&entry).wrapping_neg());
         self.unlist(peer.slot, entry.run, entry.is_live());
-        if let Ok(found) = self.by_name.find_entry(hash_name(self.key, &entry.name), |&s| s == peer.slot) {
-            found.remove();
-        }
+        let (slots, key) = (&self.slots, self.key);
+        self.by_name.remove(hash_name(key, &entry.name), peer.slot, |s| hash_name(key, &seated(slots, s).name));
         self.unindex_run(entry.run, peer.slot);
         self.free.push(Peer { generation: peer.generation.wrapping_add(1), ..peer });
         Some(entry)
@@ -344,7 +378,7 @@ impl Members {
 
     /// In the order of the ring.
     pub fn live(&self) -> impl Iterator<Item = (Peer, &Entry)> {
-        self.ring.iter().map(|&s| self.at(s))
+        self.ring.iter().map(|p| self.at(p.slot()))
     }
 
     /// The dead and the left, in slot order.
@@ -373,10 +407,15 @@ impl Members {
         self.ring.len()
     }
 
-    /// The live member so many places after us on the ring.
-    pub fn ahead(&self, steps: usize) -> Option<&Entry> {
-        let at = (self.rank + steps).checked_rem(self.ring.len())?;
-        Some(self.at(self.ring[at]).1)
+    /// So many places after us on the ring.
+    pub fn ahead(&self, steps: usize) -> Option<Place> {
+        Some(self.ring[(self.rank + steps).checked_rem(self.ring.len())?])
+    }
+
+    /// Who stands there, for a place that was taken from the ring as it is now: the fingerprint tells.
+    pub fn standing_at(&self, place: Place) -> Option<(Peer, &Entry)> {
+        let entry = self.slots.get(place.slot() as usize)?.as_ref()?;
+        Some((Peer { slot: place.slot(), generation: entry.generation }, entry))
     }
 
     /// Equal tables of live members have equal fingerprints: what is summed is (run, epoch, incarnation,
@@ -389,8 +428,8 @@ impl Members {
     pub fn draw(&self, rng: &mut Rng, k: usize, skip: impl Fn(&Entry) -> bool, mut each: impl FnMut(Peer, &Entry)) {
         let n = self.ring.len();
         let (mut taken, k) = (0, k.min(DRAW_MAX));
-        let mut offer = |slot: u32| {
-            let (peer, entry) = self.at(slot);
+        let mut offer = |place: Place| {
+            let (peer, entry) = self.at(place.slot());
             if taken < k && peer != self.me && !skip(entry) {
                 taken += 1;
                 each(peer, entry);
@@ -398,24 +437,24 @@ impl Members {
             taken < k
         };
         // Few: all of them in random order. Many: by lot, drawing again what was drawn before.
-        let mut slots = [u32::MAX; 4 * DRAW_MAX];
-        if n <= slots.len() {
-            slots[..n].copy_from_slice(&self.ring);
+        let mut drawn = [Place(u32::MAX); 4 * DRAW_MAX];
+        if n <= drawn.len() {
+            drawn[..n].copy_from_slice(&self.ring);
             for i in 0..n {
-                slots.swap(i, i + rng.index(n - i));
-                if !offer(slots[i]) {
+                drawn.swap(i, i + rng.index(n - i));
+                if !offer(drawn[i]) {
                     return;
                 }
             }
             return;
         }
-        for i in 0..slots.len() {
-            let slot = self.ring[rng.index(n)];
-            if slots[..i].contains(&slot) {
+        for i in 0..drawn.len() {
+            let place = self.ring[rng.index(n)];
+            if drawn[..i].contains(&place) {
                 continue;
             }
-            slots[i] = slot;
-            if !offer(slot) {
+            drawn[i] = place;
+            if !offer(place) {
                 return;
             }
         }
@@ -439,8 +478,9 @@ impl Members {
 
     /// The live members in one of `2^bits` buckets: a stretch of the ring.
     pub fn in_bucket(&self, bits: u32, which: u32) -> impl Iterator<Item = (Peer, &Entry)> {
-        let first = self.ring.partition_point(|&s| bucket(seated(&self.slots, s).run, bits) < which);
-        self.ring[first..].iter().map(|&s| self.at(s)).take_while(move |(_, e)| bucket(e.run, bits) == which)
+        let bucket = move |place: &Place| place.part() >> (PART_BITS - bits);
+        let first = self.ring.partition_point(|place| bucket(place) < which);
+        self.ring[first..].iter().take_while(move |&place| bucket(place) == which).map(|place| self.at(place.slot()))
     }
 
     fn at(&self, slot: u32) -> (Peer, &Entry) {
@@ -452,8 +492,8 @@ impl Members {
     fn seat(&mut self, mut entry: Entry) -> Option<Peer> {
         let (slots, key) = (&self.slots, self.key);
         let (by_name, by_run) = (hash_name(key, &entry.name), hash_run(key, entry.run));
-        let is_known = self.by_run.find(by_run, |&s| seated(slots, s).run == entry.run).is_some()
-            || self.by_name.find(by_name, |&s| seated(slots, s).name == entry.name).is_some();
+        let is_known = self.by_run.find(by_run, |s| seated(slots, s).run == entry.run).is_some()
+            || self.by_name.find(by_name, |s| seated(slots, s).name == entry.name).is_some();
         if is_known || self.is_full() {
             return None;
         }
@@ -463,8 +503,8 @@ impl Members {
             Peer { slot: (self.slots.len() - 1) as u32, generation: 0 }
         });
         let slots = &self.slots;
-        self.by_name.insert_unique(by_name, peer.slot, |&s| hash_name(key, &seated(slots, s).name));
-        self.by_run.insert_unique(by_run, peer.slot, |&s| hash_run(key, seated(slots, s).run));
+        self.by_name.insert(by_name, peer.slot, |s| hash_name(key, &seated(slots, s).name));
+        self.by_run.insert(by_run, peer.slot, |s| hash_run(key, seated(slots, s).run));
         entry.generation = peer.generation;
         self.count(entry.run, summand(&entry));
         self.slots[peer.slot as usize] = Some(entry);
@@ -486,7 +526,7 @@ impl Members {
         }
         let at = self.place(slot, run);
         make_room(&mut self.ring);
-        self.ring.insert(at, slot);
+        self.ring.insert(at, Place::new(run, slot));
         if slot == self.me.slot {
             self.rank = at;
         } else if at <= self.rank {
@@ -500,7 +540,7 @@ impl Members {
             return;
         }
         let at = self.place(slot, run);
-        debug_assert_eq!(self.ring[at], slot);
+        debug_assert_eq!(self.ring[at], Place::new(run, slot));
         self.ring.remove(at);
         if at < self.rank {
             self.rank -= 1;
@@ -509,19 +549,21 @@ impl Members {
 
     /// Where on the ring such a run is, or would be. What `slot` itself holds is not looked at: it may be another run by now.
     fn place(&self, slot: u32, run: RunId) -> usize {
-        let key = mix(run.get());
-        self.ring.partition_point(|&s| s != slot && mix(seated(&self.slots, s).run.get()) < key)
+        let key = |run: RunId| mix(run.get());
+        self.ring.partition_point(|p| match p.part().cmp(&part(run)) {
+            Ordering::Equal => p.slot() != slot && key(seated(&self.slots, p.slot()).run) < key(run),
+            order => order.is_lt(),
+        })
     }
 
     fn index_run(&mut self, run: RunId, slot: u32) {
         let (slots, key) = (&self.slots, self.key);
-        self.by_run.insert_unique(hash_run(key, run), slot, |&s| hash_run(key, seated(slots, s).run));
+        self.by_run.insert(hash_run(key, run), slot, |s| hash_run(key, seated(slots, s).run));
     }
 
     fn unindex_run(&mut self, run: RunId, slot: u32) {
-        if let Ok(found) = self.by_run.find_entry(hash_run(self.key, run), |&s| s == slot) {
-            found.remove();
-        }
+        let (slots, key) = (&self.slots, self.key);
+        self.by_run.remove(hash_run(key, run), slot, |s| hash_run(key, seated(slots, s).run));
     }
 }
 
@@ -540,10 +582,12 @@ fn make_room<T>(table: &mut Vec<T>) {
 /// Most members that `draw` gives at once.
 pub const DRAW_MAX: usize = 16;
 
-/// Which bucket of a digest a run falls in: the same on every node, and in the order of the ring.
-pub fn bucket(run: RunId, bits: u32) -> u32 {
-    if bits == 0 { 0 } else { (mix(run.get()) >> (64 - bits)) as u32 }
+/// Which of `2^bits` buckets of a digest a run falls in: each is a stretch of the ring.
+fn bucket(run: RunId, bits: u32) -> u32 {
+    part(run) >> (PART_BITS - bits)
 }
+
+const _: () = assert!(BUCKET_BITS_MAX <= PART_BITS);
 
 fn summand(entry: &Entry) -> u64 {
     if !entry.is_live() {
@@ -753,7 +797,8 @@ mod tests {
         assert!(gone.is_sorted() && members.gone().all(|(_, e)| !e.is_live()));
         assert_eq!(gone.len() + places.len(), members.listed());
         if members.local().is_live() {
-            assert_eq!(members.ahead(0).map(|e| e.run), Some(members.local().run), "we know our place");
+            let here = members.ahead(0).and_then(|place| members.standing_at(place)).map(|(peer, _)| peer);
+            assert_eq!(here, Some(members.me()), "we know our place");
         }
 
         let recount = members.iter().fold(0u64, |sum, (_, e)| sum.wrapping_add(summand(e)));

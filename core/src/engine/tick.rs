@@ -120,6 +120,10 @@ impl Engine {
     /// Fills what room a packet has left with news: first what its receiver is accused of, so that it can
     /// refute at once (Lifeguard §IV-C, the buddy system), then what was told least.
     fn ride_along(&mut self, now: Now, i: usize, out: &mut Outbox) {
+        // In a quiet cluster nobody is looked up for it.
+        if self.rumors.is_empty() && self.suspicions.is_empty() && self.members.gone().next().is_none() {
+            return;
+        }
         let to = out.destination(i);
         let Some(peer) = to.run.and_then(|run| self.members.find(run)) else { return };
         let Engine { members, suspicions, telling, config, rumors, .. } = self;

@@ -33,7 +33,7 @@ use alloc::vec::Vec;
 use super::Cx;
 use crate::config::{Config, Detector, ProbeOrder};
 use crate::id::{COUNTER_MAX, Peer, RunId};
-use crate::members::{Entry, Members};
+use crate::members::{self, Entry, Members, PART_BITS, Place};
 use crate::outbox::{Destination, Via};
 use crate::rng::mix;
 use crate::time::{Duration, Instant, nanos};
@@ -53,7 +53,7 @@ const RECENT: usize = 32;
 
 #[derive(Debug)]
 pub struct Probe {
-    plan: Plan,
+    plan: Option<Plan>,
     flights: Vec<Flight>,
     relays: Vec<Relay>,
     recent: [Option<Sent>; RECENT],
@@ -64,12 +64,15 @@ pub struct Probe {
     health: u32,
 }
 
-/// The round's own probe: when, on the beat, and which target it was for when it was planned.
+/// The round's own probe.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     round: u64,
-    target: Option<RunId>,
+    /// When, on the beat.
     at: u64,
+    /// Where the target stands, on the ring that had this fingerprint. Who is next in a shuffled list is asked when
+    /// its time has come.
+    target: Option<Place>,
     fingerprint: u64,
 }
 
@@ -123,7 +126,7 @@ pub struct Answer {
 impl Probe {
     pub fn new(first_seq: u64) -> Probe {
         Probe {
-            plan: Plan { round: 0, target: None, at: 0, fingerprint: 0 },
+            plan: None,
             flights: Vec::new(),
             relays: Vec::new(),
             recent: [None; RECENT],
@@ -173,7 +176,7 @@ impl Probe {
         });
         let relays = self.relays.iter().map(|r| r.nack_at.unwrap_or(r.until));
         let round = has_rounds(config, members).then(|| {
-            let wait = self.plan.at.saturating_sub(self.beat(now));
+            let wait = self.plan.map_or(0, |plan| plan.at.saturating_sub(self.beat(now)));
             // A plan whose time was computed on another beat is never more than its rounds away.
             let most = period(config) * (2 + u64::from(self.health));
             on_grid(now + Duration::from_millis(wait.min(most)), config)
@@ -218,52 +221,38 @@ impl Probe {
         }
         let beat = self.beat(cx.now.mono);
         let period = period(cx.config);
-        let stale = self.plan.at > beat + period * (2 + u64::from(self.health));
-        if self.plan.target.is_none() || stale {
-            self.plan_from(cx, members, beat / period);
-        }
-        if self.plan.at > beat {
-            return;
-        }
-        if self.plan.fingerprint != members.fingerprint() && beat / period == self.plan.round {
+        // A plan on another beat is none.
+        let soon = |plan: &Plan| plan.at <= beat + period * (2 + u64::from(self.health));
+        let mut plan = self.plan.filter(soon).unwrap_or_else(|| Plan::of(beat / period, cx.config, members));
+        if plan.at <= beat && plan.fingerprint != members.fingerprint() {
             // The list changed since: choose again, and wait where the new target is due later in the round.
-            self.plan_from(cx, members, self.plan.round);
-            if self.plan.at > beat {
-                return;
+            plan = Plan::of(plan.round, cx.config, members);
+        }
+        if plan.at <= beat {
+            let target = match plan.target {
+                Some(place) => members.standing_at(place),
+                None => self.next_in_robin(cx, members),
+            };
+            if let Some((peer, entry)) = target.filter(|(_, e)| e.is_live()) {
+                self.ping(cx, members, peer, entry);
+            }
+            let next = (plan.round + 1 + u64::from(self.health)).max(beat / period);
+            plan = Plan::of(next, cx.config, members);
+            // Behind by more than the grid: the rounds that we missed are left out.
+            if plan.at + period / GRID < beat {
+                plan = Plan::of(beat / period + 1, cx.config, members);
             }
         }
-        let target = self.plan.target.and_then(|run| members.find(run)).and_then(|p| Some((p, members.get(p)?)));
-        if let Some((peer, entry)) = target.filter(|(_, e)| e.is_live()) {
-            self.ping(cx, members, peer, entry);
-        }
-        let next = (self.plan.round + 1 + u64::from(self.health)).max(beat / period);
-        self.plan_from(cx, members, next);
-        // Behind by more than the grid: the rounds that we missed are left out.
-        if self.plan.at + period / GRID < beat {
-            self.plan_from(cx, members, beat / period + 1);
-        }
-    }
-
-    fn plan_from(&mut self, cx: &mut Cx<'_>, members: &Members, round: u64) {
-        let period = period(cx.config);
-        let target = match cx.config.probe_order {
-            ProbeOrder::Permutation => target(members, round).map(|run| (run, phase(run, period))),
-            ProbeOrder::Robin => self.next_in_robin(cx, members).map(|run| (run, phase(members.local().run, period))),
-        };
-        self.plan = Plan {
-            round,
-            target: target.map(|t| t.0),
-            at: round * period + target.map_or(0, |t| t.1),
-            fingerprint: members.fingerprint(),
-        };
+        self.plan = Some(plan);
     }
 
     /// SWIM §4.3: a walk over a list in random order, shuffled anew when it ends, pings everybody within 2n − 1 periods.
-    fn next_in_robin(&mut self, cx: &mut Cx<'_>, members: &Members) -> Option<RunId> {
+    fn next_in_robin<'m>(&mut self, cx: &mut Cx<'_>, members: &'m Members) -> Option<(Peer, &'m Entry)> {
         for refill in [true, false] {
             while let Some(run) = self.robin.pop() {
-                if members.find(run).and_then(|p| members.get(p)).is_some_and(Entry::is_live) {
-                    return Some(run);
+                let found = members.find(run).and_then(|peer| Some((peer, members.get(peer)?)));
+                if found.is_some_and(|(_, e)| e.is_live()) {
+                    return found;
                 }
             }
             if refill {
@@ -435,6 +424,22 @@ fn has_rounds(config: &Config, members: &Members) -> bool {
     members.live_len() > 1 && config.detector == Detector::Swim
 }
 
+impl Plan {
+    fn of(round: u64, config: &Config, members: &Members) -> Plan {
+        // Where in a round a member is pinged is the same for all who may do it.
+        let (target, part) = match config.probe_order {
+            ProbeOrder::Permutation => {
+                let target = target(members, round);
+                (target, target.map_or(0, Place::part))
+            }
+            ProbeOrder::Robin => (None, members::part(members.local().run)),
+        };
+        let period = period(config);
+        let phase = (u64::from(part) * period) >> PART_BITS;
+        Plan { round, at: round * period + phase, target, fingerprint: members.fingerprint() }
+    }
+}
+
 fn period(config: &Config) -> u64 {
     (nanos(config.probe_interval) / 1_000_000).max(1)
 }
@@ -446,18 +451,13 @@ fn on_grid(at: Instant, config: &Config) -> Instant {
     Instant::from_nanos(at.as_nanos().div_ceil(grid) * grid)
 }
 
-/// Where in a round a member is pinged: the same for all who may do it.
-fn phase(run: RunId, period: u64) -> u64 {
-    ((u128::from(mix(run.get())) * u128::from(period)) >> 64) as u64
-}
-
 /// The member whose turn it is to be pinged by us: as many places after us as all are after theirs.
-fn target(members: &Members, round: u64) -> Option<RunId> {
+fn target(members: &Members, round: u64) -> Option<Place> {
     let others = members.live_len().checked_sub(1).filter(|&n| n > 0)?;
     let lot = mix(round.wrapping_add(0x5851_f42d_4c95_7f2d));
     // In proportion to the ring: where lists differ by d members, this differs by at most d.
     let steps = 1 + ((u128::from(lot) * others as u128) >> 64) as usize;
-    members.ahead(steps).map(|e| e.run)
+    members.ahead(steps)
 }
 
 #[cfg(test)]
@@ -468,7 +468,6 @@ mod tests {
 
     use super::*;
     use crate::id::{Epoch, Incarnation, NodeName, Version};
-    use crate::members;
     use crate::outbox::Outbox;
     use crate::rng::Rng;
     use crate::time::{Now, Wall};
@@ -776,6 +775,10 @@ mod tests {
         assert!(p.probe.flights.len() <= FLIGHTS_MAX);
     }
 
+    fn targeted(members: &Members, round: u64) -> RunId {
+        members.standing_at(target(members, round).unwrap()).unwrap().1.run
+    }
+
     /// The members agree without talking: in each round everybody pings one and is pinged by one, nobody itself.
     #[test]
     fn in_every_round_each_member_is_pinged_exactly_once() {
@@ -784,7 +787,7 @@ mod tests {
             for round in [0, 1, 2, 1_000_000, u64::MAX] {
                 let mut pinged = BTreeMap::new();
                 for members in &tables {
-                    let target = target(members, round).unwrap();
+                    let target = targeted(members, round);
                     assert_ne!(target, members.local().run);
                     *pinged.entry(target).or_insert(0) += 1;
                 }
@@ -797,7 +800,7 @@ mod tests {
     fn the_order_is_another_in_each_round() {
         let members = table(1, 50);
         let mut counts = BTreeMap::new();
-        (0..5_000).for_each(|round| *counts.entry(target(&members, round).unwrap()).or_insert(0) += 1);
+        (0..5_000).for_each(|round| *counts.entry(targeted(&members, round)).or_insert(0) += 1);
         assert_eq!(counts.len(), 49);
         assert!(counts.values().all(|n| (60..150).contains(n)), "each about 102 times: {counts:?}");
     }
@@ -811,7 +814,7 @@ mod tests {
             let mut pinged: BTreeMap<RunId, u32> = last.keys().map(|&run| (run, 0)).collect();
             for members in tables {
                 // Somebody whom only a few know is none of those that are counted.
-                pinged.entry(target(members, round).unwrap()).and_modify(|n| *n += 1);
+                pinged.entry(targeted(members, round)).and_modify(|n| *n += 1);
             }
             for (run, times) in pinged {
                 none += u64::from(times == 0);
@@ -872,7 +875,7 @@ mod tests {
         p.config.probe_order = ProbeOrder::Robin;
         let mut last: BTreeMap<RunId, u64> = (2..=n).map(|id| (run(id), 0)).collect();
         for period in 1..=500 {
-            let target = p.with(|probe, cx, members| probe.next_in_robin(cx, members)).unwrap();
+            let target = p.with(|probe, cx, members| probe.next_in_robin(cx, members).unwrap().1.run);
             let wait = period - last.insert(target, period).expect("a member, and not us");
             assert!(wait < 2 * n, "{wait} periods");
         }

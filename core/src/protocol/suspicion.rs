@@ -82,6 +82,10 @@ impl Suspicions {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
     /// Refuted, dead, gone or replaced.
     pub fn clear(&mut self, peer: Peer) {
         if let Some(suspicion) = self.of.remove(&peer) {
