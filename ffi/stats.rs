@@ -40,6 +40,8 @@ pub struct bruit_stats {
     pub suspicions: u64,
     /** accusations against us that we refuted */
     pub refutations: u64,
+    /** accusations against us that we did not refute, because our own link fails again and again (`flap_half_life`) */
+    pub held_back: u64,
     /** members declared dead, by us or others */
     pub deaths: u64,
     /** stale news about the dead or left that was answered with the accusation */
@@ -246,6 +248,7 @@ const FIELDS: &[&str] = &[
     "silent",
     "suspicions",
     "refutations",
+    "held_back",
     "deaths",
     "accused_back",
     "answers_cut",

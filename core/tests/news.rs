@@ -5,6 +5,7 @@ mod pair;
 
 use std::collections::BTreeMap;
 
+use bruit_core::config::Config;
 use bruit_core::id::Incarnation;
 use bruit_core::rng::Rng;
 use bruit_core::view::MemberState::{self, Alive, Dead, Left, Suspect};
@@ -31,13 +32,18 @@ fn state_of(pair: &mut Pair, i: u64) -> MemberState {
 }
 
 #[test]
-fn an_older_death_notice_is_ignored_and_a_newer_one_is_believed_until_it_is_refuted() {
+fn an_older_death_notice_is_ignored_and_a_newer_one_is_believed_of_a_suspect_until_it_is_refuted() {
     let mut pair = Pair::settled(1);
     tell(&mut pair, 0, Alive, 5);
     tell(&mut pair, 0, Dead, 4);
     assert_eq!(state_of(&mut pair, 0), Alive, "older");
     tell(&mut pair, 0, Dead, 5);
-    assert_eq!(state_of(&mut pair, 0), Dead, "of the same incarnation, and not refuted");
+    assert_eq!(state_of(&mut pair, 0), Suspect, "nobody has heard of a suspicion");
+    tell(&mut pair, 0, Dead, 5);
+    assert_eq!(state_of(&mut pair, 0), Suspect, "it may have refuted that");
+    pair.now.mono = pair.now.mono + Config::new().probe_interval;
+    tell(&mut pair, 0, Dead, 5);
+    assert_eq!(state_of(&mut pair, 0), Dead, "it has not refuted for as long as that takes");
     tell(&mut pair, 0, Alive, 5);
     assert_eq!(state_of(&mut pair, 0), Dead, "this was known before");
     tell(&mut pair, 0, Alive, 6);
@@ -55,16 +61,18 @@ fn after_a_thousand_random_reports_each_state_has_the_members_that_the_rule_says
         // Few leave: that is for ever.
         let state = [Alive, Suspect, Dead, Left][if state == 0 { 3 } else { (state % 3) as usize }];
         tell(&mut pair, i, state, incarnation);
+        pair.now.mono = pair.now.mono + Config::new().probe_interval;
         let known = model.get_mut(&i).expect("one of twenty");
         // SWIM §4.2; and the dead come back by a higher incarnation.
         let news = match (known.0, state) {
             (Left, _) | (Dead, Suspect) => false,
             (_, Left) => true,
-            (Alive, Suspect) | (Alive | Suspect, Dead) => incarnation >= known.1,
+            (Alive, Suspect | Dead) | (Suspect, Dead) => incarnation >= known.1,
             _ => incarnation > known.1,
         };
         if news {
-            *known = (state, incarnation);
+            // A death out of the blue is a suspicion first.
+            *known = if (known.0, state) == (Alive, Dead) { (Suspect, incarnation) } else { (state, incarnation) };
         }
     }
     let view = pair.b.engine.view(pair.now);

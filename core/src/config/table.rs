@@ -175,6 +175,8 @@ group "Failure detection" {
     phi_min_deviation: Duration as Time = "100ms" / "500ms" / "50ms", in "0" to "1m", from "Akka and Hazelcast (lan)", live;
     /// With `detector = phi`: a longer interval counts as one of this length, so that one outage does not make the detector patient for long. 0: ten times `probe_interval`.
     phi_max_interval: Duration as Time = "0", in "0" to "1h", from "chitchat's max_interval, which is 10 s", live;
+    /// A member that dies again and again by the fault of its own link stays away: each such death weighs half after this time. `0` lets it come and go. See docs/FAILURE_DETECTION.md.
+    flap_half_life: Duration as Time = "1m" / "2m" / "30s", in "0" to "1h", from "RFC 2439 §4.2, which has 15 min for routes; so that one death costs nothing and two in a minute do", live;
     /// A driver that runs later than this counts the loss as its own fault: peers get the time back.
     stall_threshold: Duration as Time = "50ms", in "1ms" to "1m", from "chosen by feel: above a busy machine's usual lateness, at most `probe_timeout_min`";
 }

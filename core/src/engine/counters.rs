@@ -26,6 +26,7 @@ counters! {
     silent: "probes that ended without any answer; with detector = phi, silences that reached phi_threshold",
     suspicions: "suspicions begun, ours and others'",
     refutations: "accusations against us that we refuted",
+    held_back: "accusations against us that we did not refute, because our own link fails again and again (`flap_half_life`)",
     deaths: "members declared dead, by us or others",
     accused_back: "stale news about the dead or left that was answered with the accusation",
     answers_cut: "questions not answered because their packet had asked for too much already",

@@ -27,6 +27,7 @@ use crate::protocol::Cx;
 use crate::protocol::antientropy::AntiEntropy;
 use crate::protocol::contact::Contacts;
 use crate::protocol::contest::Contests;
+use crate::protocol::damping::Damping;
 use crate::protocol::phi::heartbeats::Heartbeats;
 use crate::protocol::probe::Probe;
 use crate::protocol::rumor::Rumors;
@@ -85,6 +86,7 @@ pub struct Engine {
     antientropy: AntiEntropy,
     contacts: Contacts,
     contests: Contests,
+    damping: Damping,
     telling: Telling,
     counters: Counters,
     life: Life,
@@ -157,6 +159,7 @@ impl Engine {
             antientropy: AntiEntropy::new(now.mono, config.sync_interval),
             contacts: Contacts::new(now.mono, config.seeds.len(), config.heal_interval, config.seed_retry_min),
             contests: Contests::default(),
+            damping: Damping::default(),
             telling: Telling::new(now.mono),
             counters: Counters::default(),
             life: Life::New,

@@ -3,6 +3,7 @@
 use core::iter;
 
 use super::frames::Speaker;
+use super::picture::Warning;
 use super::{Engine, Life, cx};
 use crate::collection::state::{Applied, State};
 use crate::config::Detector;
@@ -11,6 +12,7 @@ use crate::members::{self, Ruling, ruling};
 use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::contest::Standing;
+use crate::protocol::damping::{Accusation, Answer};
 use crate::protocol::rumor::{Aspect, Rumor};
 use crate::protocol::suspicion::Accused;
 use crate::rng::mix;
@@ -79,7 +81,9 @@ impl Engine {
         let (moved, older) = (!entry.is_at(record.addr), entry.epoch < record.epoch);
         match ruling((entry.status, entry.incarnation), (MemberState::Alive, record.incarnation)) {
             Ruling::News => {
+                let refuted = record.incarnation.0.saturating_sub(entry.incarnation.0);
                 let before = self.picture(peer);
+                self.damping.on_others(now.mono, &self.config, refuted);
                 self.change(peer, |e| {
                     e.move_to(record.addr);
                     e.epoch = e.epoch.max(record.epoch);
@@ -168,6 +172,7 @@ impl Engine {
         };
         let Some(entry) = self.members.get(peer) else { return };
         match ruling((entry.status, entry.incarnation), (told.status, told.incarnation)) {
+            Ruling::News if told.status == MemberState::Dead => self.hear_of_death(now, peer, by, told, out),
             Ruling::News => self.become_so(now, peer, told, accusers, out),
             Ruling::Known if told.status == MemberState::Suspect => {
                 self.accuse(now, peer, told.incarnation, accusers);
@@ -178,8 +183,24 @@ impl Engine {
         }
     }
 
+    /// Departure from SWIM §4.2, where Confirm overrides at once: who suspects behind a bad link, and gets its verdict
+    /// through but not its suspicion, would kill the living. A death that we did not see coming is a suspicion, for as
+    /// long as a refutation may need to get here. Nearly all have heard of the suspicion long before, and lose no time.
+    fn hear_of_death(&mut self, now: Now, peer: Peer, by: &Speaker, told: Told, out: &mut Outbox) {
+        if self.members.get(peer).is_some_and(|e| e.status == MemberState::Alive) {
+            let suspect = Told { status: MemberState::Suspect, ..told };
+            self.become_so(now, peer, suspect, iter::once(by.run), out);
+        }
+        if self.suspicions.hasten(now.mono, peer, self.config.probe_interval) {
+            self.become_so(now, peer, told, iter::empty(), out);
+        }
+    }
+
     fn become_so(&mut self, now: Now, peer: Peer, told: Told, accusers: impl Iterator<Item = RunId>, out: &mut Outbox) {
         let before = self.picture(peer);
+        let known = self.members.get(peer).map_or(told.incarnation, |e| e.incarnation);
+        let died = u64::from(told.status == MemberState::Dead);
+        self.damping.on_others(now.mono, &self.config, told.incarnation.0.saturating_sub(known.0) + died);
         self.change(peer, |e| {
             e.incarnation = e.incarnation.max(told.incarnation);
             if told.status == MemberState::Alive {
@@ -209,6 +230,9 @@ impl Engine {
     /// Our own probe got no answer, from it or anybody we asked.
     pub(super) fn suspect(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
         self.counters.silent += 1;
+        if self.damping.is_held() {
+            return;
+        }
         let me = self.members.local().run;
         let Some(entry) = self.members.get(peer) else { return };
         let told = Told { run: entry.run, status: MemberState::Suspect, incarnation: entry.incarnation, age: 0 };
@@ -311,7 +335,7 @@ impl Engine {
             MemberState::Alive => told.incarnation > ours,
             MemberState::Left => false,
         };
-        if !refute || !matches!(self.life, Life::Member) {
+        if !refute || !matches!(self.life, Life::Member) || (accused && self.holds_back(now, told.status, out)) {
             return;
         }
         if told.status != MemberState::Alive {
@@ -323,6 +347,23 @@ impl Engine {
         self.change(me, |e| e.incarnation = told.incarnation.max(ours).next());
         self.touched();
         self.spread(now, me, Aspect::Status);
+    }
+
+    /// Our own link is so bad that we had better not come back yet.
+    fn holds_back(&mut self, now: Now, status: MemberState, out: &mut Outbox) -> bool {
+        let accusation = if status == MemberState::Dead { Accusation::Dead } else { Accusation::Suspect };
+        let (failing, live) = (self.probe.is_failing(), self.members.live_len());
+        match self.damping.on_accused(now.mono, &self.config, accusation, failing, live) {
+            Answer::Refute => return false,
+            Answer::Hold { first } if first => {
+                let text =
+                    || "others hold this node for dead, again: it comes back when its probes are answered".into();
+                self.warn(now, Warning::Held, text, out);
+            }
+            Answer::Hold { .. } => {}
+        }
+        self.counters.held_back += 1;
+        true
     }
 
     /// A run of our own name. If it is over, we outdo its epoch; if it lives and is ahead, the name is lost.

@@ -20,9 +20,10 @@ pub(super) enum Warning {
     UdpBlocked,
     Address,
     Refused,
+    Held,
 }
 
-pub(super) const WARNINGS: usize = 3;
+pub(super) const WARNINGS: usize = 4;
 
 /// The application's pictures of members, by slot, each kept until its member changes. As long as no view was
 /// asked for, nothing is: what events show is painted for them.

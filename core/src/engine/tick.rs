@@ -27,6 +27,9 @@ impl Engine {
         while let Some(peer) = self.probe.on_deadline(cx!(self, now, out), &self.members) {
             self.suspect(now, peer, out);
         }
+        if self.probe.is_failing() {
+            self.damping.on_failing(now.mono, &self.config);
+        }
         while let Some(peer) = self.heartbeats.on_deadline(cx!(self, now, out), &self.members) {
             self.suspect(now, peer, out);
             self.call_upon(now, peer, out);

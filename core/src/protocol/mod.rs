@@ -4,6 +4,7 @@
 pub mod antientropy;
 pub mod contact;
 pub mod contest;
+pub mod damping;
 pub mod phi;
 pub mod probe;
 pub mod rumor;

@@ -62,6 +62,8 @@ pub struct Probe {
     /// What must be added to our own milliseconds to get the cluster's beat.
     offset: u64,
     health: u32,
+    /// How our latest probes fared, a bit each: set where no answer came in time by the direct way.
+    missed: u8,
 }
 
 /// The round's own probe.
@@ -134,12 +136,18 @@ impl Probe {
             seq: first_seq,
             offset: 0,
             health: 0,
+            missed: 0,
         }
     }
 
     /// Lifeguard's local health multiplier, less one: 0 is healthy.
     pub fn health(&self) -> u32 {
         self.health
+    }
+
+    /// Two of our latest three probes were not answered directly: whoever else has trouble, we have.
+    pub fn is_failing(&self) -> bool {
+        (self.missed & 0b111).count_ones() >= 2
     }
 
     /// Something suggests that the fault is ours.
@@ -163,6 +171,8 @@ impl Probe {
 
     /// We lost `lost` while others may have answered: their time is given back to them.
     pub fn give_back(&mut self, lost: Duration) {
+        // What we missed then says nothing about the link.
+        self.missed = 0;
         for flight in &mut self.flights {
             match &mut flight.stage {
                 Stage::Direct { until } | Stage::Indirect { until, .. } => *until = *until + lost,
@@ -198,6 +208,7 @@ impl Probe {
             };
             match self.flights[i].stage {
                 Stage::Direct { .. } => {
+                    self.missed = self.missed << 1 | 1;
                     let stage = self.ask_others(cx, members, self.flights[i], entry);
                     self.flights[i].stage = stage;
                 }
@@ -365,8 +376,11 @@ impl Probe {
         let only_by_stream = flight
             .is_some_and(|i| direct && via == Via::Stream && matches!(self.flights[i].stage, Stage::Indirect { .. }));
         if let Some(i) = flight {
-            self.flights.swap_remove(i);
+            let flight = self.flights.swap_remove(i);
             self.health = self.health.saturating_sub(1);
+            if matches!(flight.stage, Stage::Direct { .. }) {
+                self.missed <<= 1;
+            }
         }
         let rtt = sent.filter(|_| direct && via == Via::Datagram).map(|s| cx.now.mono.since(s.at));
         if rtt.is_some() {

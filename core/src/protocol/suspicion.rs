@@ -31,6 +31,8 @@ struct Suspicion {
     accusers: [Option<RunId>; ACCUSERS_MAX],
     begun: Instant,
     deadline: Instant,
+    /// More accusers do not change its time any more.
+    hastened: bool,
 }
 
 /// What an accusation amounts to.
@@ -58,7 +60,7 @@ impl Suspicions {
         if fresh {
             self.clear(peer);
             let accusers = [None; ACCUSERS_MAX];
-            self.of.insert(peer, Suspicion { incarnation, accusers, begun: now, deadline: now });
+            self.of.insert(peer, Suspicion { incarnation, accusers, begun: now, deadline: now, hastened: false });
         }
         let suspicion = self.of.get_mut(&peer).expect("it was there, or was inserted");
         let most = (config.suspicion_confirmations + 1).min(ACCUSERS_MAX);
@@ -71,7 +73,10 @@ impl Suspicions {
             }
         }
         let confirmations = suspicion.accusers.iter().flatten().count().saturating_sub(1);
-        let deadline = suspicion.begun + timeout(config, live, confirmations);
+        let deadline = match suspicion.hastened {
+            true => suspicion.deadline,
+            false => suspicion.begun + timeout(config, live, confirmations),
+        };
         let before = core::mem::replace(&mut suspicion.deadline, deadline);
         self.due.remove(&(before, peer));
         self.due.insert((deadline, peer));
@@ -84,6 +89,17 @@ impl Suspicions {
 
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()
+    }
+
+    /// Others have given it all its time already. Here it gets `grace`, from when we first suspected it. Whether that is over.
+    pub fn hasten(&mut self, now: Instant, peer: Peer, grace: Duration) -> bool {
+        let Some(suspicion) = self.of.get_mut(&peer) else { return false };
+        let deadline = suspicion.deadline.min(suspicion.begun + grace);
+        let before = core::mem::replace(&mut suspicion.deadline, deadline);
+        suspicion.hastened = true;
+        self.due.remove(&(before, peer));
+        self.due.insert((deadline, peer));
+        deadline <= now
     }
 
     /// Refuted, dead, gone or replaced.
