@@ -220,6 +220,22 @@ fn a_live_option_takes_effect_at_once() {
     assert_eq!(error.code, Code::Invalid, "{error}");
 }
 
+#[test]
+fn who_gets_the_place_of_a_forgotten_member_is_seen_as_itself() {
+    let mut config = Config::new();
+    config.max_members = 4;
+    let mut stage = Stage::among(3, config);
+    assert_eq!(stage.state(2), Some(MemberState::Alive));
+    stage.hear(2, &[Frame::Left { run: stage::run(2), incarnation: Incarnation(0), age: 0 }]);
+    assert_eq!(stage.state(2), Some(MemberState::Left));
+
+    stage.hear(9, &[Frame::Record(stage::record(9, "p9"))]);
+    assert_eq!((stage.told(EventKind::Forgotten, 2), stage.told(EventKind::Join, 9)), (1, 1));
+    assert_eq!((stage.state(2), stage.state(9)), (None, Some(MemberState::Alive)));
+    let view = stage.engine.view(stage.now());
+    assert_eq!(view.find("p9").map(|m| m.address), Some(stage::addr(9)));
+}
+
 // ---- warnings
 
 #[test]

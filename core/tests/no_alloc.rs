@@ -236,6 +236,32 @@ fn a_member_of_a_full_table_takes_125_bytes() {
 }
 
 #[test]
+fn pictures_of_members_are_kept_from_the_first_look_on_and_shared_by_all_views() {
+    const N: i64 = 1_000;
+    let mut stage = Stage::new(Config::new());
+    let meet = |stage: &mut Stage, who: std::ops::Range<u64>| {
+        for i in who {
+            stage.hear(i, &[Frame::Record(record(i, &name(i)))]);
+            assert_eq!(stage.told(EventKind::Join, i), 1);
+            stage.events.clear();
+        }
+        stage.answering(ms(60_000), |_, _| true);
+        (stage.sent, stage.events) = Default::default();
+    };
+    let unseen = growth(|| meet(&mut stage, 1..1 + N as u64));
+    assert!(unseen < 220 * N, "{unseen} bytes for {N} members that nobody looked at");
+    let (mut first, mut second) = (None, None);
+    let seen = growth(|| first = Some(stage.engine.view(stage.now())));
+    assert!(seen > 120 * N, "{seen} bytes for pictures of {N}");
+    stage.hear(1, &[Frame::Alive { run: run(1), incarnation: Incarnation(1) }]);
+    let again = growth(|| second = Some(stage.engine.view(stage.now())));
+    assert!(again < 48 * N, "{again} bytes for a second view in which one member differs");
+    let (first, second) = (first.unwrap(), second.unwrap());
+    let same = first.members.iter().zip(second.members.iter()).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
+    assert_eq!(same as i64, N);
+}
+
+#[test]
 fn a_node_alone_may_change_its_metadata_for_ever() {
     let mut stage = Stage::new(Config::new());
     let mut change = |times: u32| {
