@@ -18,7 +18,7 @@ fn secs(s: u64) -> Duration {
 fn acquainted(seed: u64, n: usize, config: &Config) -> (World, Vec<usize>) {
     let mut world = World::new(seed);
     let nodes: Vec<usize> = (0..n).map(|i| world.add(&format!("n{i}"), config.clone())).collect();
-    let locals: Vec<_> = nodes.iter().map(|&i| world.view(i).local().clone()).collect();
+    let locals: Vec<_> = nodes.iter().map(|&i| world.engine(i).local()).collect();
     let record = |i: usize| Record {
         name: &locals[i].name,
         run: locals[i].run,
@@ -65,13 +65,30 @@ fn acquainted_nodes_find_the_dead_among_them() {
     let (mut world, mut nodes) = acquainted(2, 40, &Config::new());
     let dead: Vec<usize> = [31, 17, 4].map(|i| nodes.remove(i)).to_vec();
     dead.iter().for_each(|&i| world.kill(i));
+    // What can be asked without a view is what a view shows.
+    let told = |world: &mut World, i: usize| {
+        let view = world.view(i);
+        let engine = world.engine(i);
+        assert!(view.members.iter().all(|m| engine.state(&m.name) == Some(m.state)));
+        assert_eq!(engine.suspects(), view.live().filter(|m| m.state == MemberState::Suspect).count());
+        assert_eq!(format!("{:?}", engine.local()), format!("{:?}", *view.local()));
+        assert_eq!((engine.state("nobody"), engine.live()), (None, view.live().count()));
+        engine.suspects()
+    };
+    let suspected: usize = (0..30)
+        .map(|_| {
+            world.run_for(Duration::from_millis(100));
+            nodes.iter().map(|&i| told(&mut world, i)).sum::<usize>()
+        })
+        .sum();
+    assert!(suspected > 0);
     let took = world.run_until(secs(20), |w| agree(w, &nodes, 37));
     assert!(took.is_some_and(|took| took < secs(8)), "{took:?}");
     for &i in &nodes {
         for &gone in &dead {
             assert_eq!(world.count(i, EventKind::Dead, gone), 1);
         }
-        assert!(nodes.iter().all(|&other| world.state(i, other) == Some(MemberState::Alive)));
+        assert!(nodes.iter().all(|&other| world.engine(i).state(&format!("n{other}")) == Some(MemberState::Alive)));
     }
 }
 

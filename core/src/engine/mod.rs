@@ -258,6 +258,11 @@ impl Engine {
         self.members.live_len()
     }
 
+    /// Those of them that are suspected.
+    pub fn suspects(&self) -> usize {
+        self.suspicions.len()
+    }
+
     /// Of the live members: who agrees with us has the same.
     pub fn fingerprint(&self) -> u64 {
         self.members.fingerprint()

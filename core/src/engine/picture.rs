@@ -9,7 +9,7 @@ use crate::id::Peer;
 use crate::members::Entry;
 use crate::outbox::Outbox;
 use crate::time::{Duration, Now};
-use crate::view::{Event, EventKind, Member, Meta, View};
+use crate::view::{Event, EventKind, Member, MemberState, Meta, View};
 
 /// A warning of one sort is given at most once in this time: it is a state of the network, not news.
 const WARN_AGAIN: Duration = Duration::from_secs(60);
@@ -84,6 +84,17 @@ impl Engine {
         };
         self.view = Some(view.clone());
         view
+    }
+
+    /// This node alone. The first view makes and keeps a picture of each member: who has thousands of nodes with as many
+    /// members asks for no view, but for this, for [`Engine::state`] and for [`Engine::live`].
+    pub fn local(&self) -> Member {
+        paint(self.members.local(), true, &self.pictures.no_meta)
+    }
+
+    /// How one member fares; `None` where it is not listed.
+    pub fn state(&self, name: &str) -> Option<MemberState> {
+        self.members.get(self.members.find_name(name)?).map(|e| e.status)
     }
 
     fn with_round_trips(&self, now: Now, view: &View) -> Arc<View> {

@@ -91,6 +91,10 @@ impl Suspicions {
         self.of.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.of.len()
+    }
+
     /// Others have given it all its time already. Here it gets `grace`, from when we first suspected it. Whether that is over.
     pub fn hasten(&mut self, now: Instant, peer: Peer, grace: Duration) -> bool {
         let Some(suspicion) = self.of.get_mut(&peer) else { return false };
