@@ -213,3 +213,45 @@ fn the_scenarios_that_come_along_succeed() {
     }
     assert!(seen >= 4, "{seen}");
 }
+
+/// `make sim`, as far as it is ours.
+#[test]
+fn the_shell_runs_files_and_options_and_writes_json() {
+    let sim = |words: &[&str]| {
+        let cargo = ["run", "--quiet", "--package", "bruit-core", "--features", "sim", "--example", "sim", "--"];
+        let done = std::process::Command::new(env!("CARGO")).args(cargo).args(words).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    };
+    let (code, out, errors) = sim(&["nodes=8", "loss=0.1", "kill=1", "until=agree", "trials=2", "jobs=1"]);
+    assert_eq!((code, &*errors), (Some(0), ""));
+    assert!(out.starts_with("options: 8 nodes, 2 trials from seed 1, 100 % succeeded"), "{out}");
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/sim");
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let json = std::env::temp_dir().join(format!("bruit-sim-{}.json", std::process::id()));
+    let to = format!("json={}", json.display());
+    let (code, out, errors) = sim(&[&file("rumor.scn"), &file("loss.scn"), "nodes=10", "trials=1", "seed=9", &to]);
+    assert_eq!((code, &*errors), (Some(0), ""));
+    assert!(out.contains("a rumor at 30 % loss: 10 nodes, 1 trials from seed 9") && out.contains(" (x"), "{out}");
+    let written = std::fs::read_to_string(&json).unwrap();
+    std::fs::remove_file(&json).unwrap();
+    assert!(
+        written.starts_with("{\"comparison\":{\"runs\":[\"rumor\",\"loss\"]")
+            && written.contains("\"loss\":{\"title\"")
+    );
+
+    let (code, out, _) = sim(&["nodes=2", "topology=none", "form=2s", "trials=1"]);
+    assert!(code == Some(1) && out.contains("seed 1 failed in phase \"form\""), "{out}");
+    for (words, expected) in [
+        (&["nodes=0"][..], "nodes = 0"),
+        (&["lost=0.1"], "is \"loss\" meant?"),
+        (&["nothing.scn"], "nothing.scn"),
+        (&[&file("crash.scn"), "kill=1"], "belongs into a phase"),
+        (&[&file("crash.scn"), "nodes=2"], "3 nodes: there are 2"),
+        (&[], "expected scenario files"),
+    ] {
+        let (code, _, errors) = sim(words);
+        assert!(code == Some(2) && errors.contains(expected), "{words:?}: {errors}");
+    }
+}

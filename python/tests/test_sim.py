@@ -324,7 +324,7 @@ def test_pictures_are_written_as_png_and_svg(report, tmp_path):
     other = Scenario(20, [Phase("calm", 5), Phase("crash", 60, kill=2, tell=1, until="agree")]).run(trials=2)
     both = {"lossy": report, "clean": other}
     words = {
-        "infection": ("nodes that know (%)", "(ms)"),
+        "infection": ("nodes that know (%)", "(ms, logarithmic)"),
         "staleness": ("pairs of nodes (%)", "(s)"),
         "detection": ("faults (count)", "(s)"),
         "traffic": ("(B/s)", "PING"),

@@ -32,7 +32,8 @@ Reports = Union[Report, Mapping[str, Report]]
 def infection(reports: Reports, *, title: Optional[str] = None) -> Figure:
     """The infection curve: which share of the nodes knows what was told, by the time since it was told.
 
-    The line is the median over all rumors of all trials, the band around it goes from the 5th to the 95th percentile.
+    The line is the median over all rumors of all trials, the band around it goes from the 5th to the 95th percentile. Time
+    is logarithmic: most hear within milliseconds, and the few that loss has hit are to be seen as well.
     """
     curves: dict[str, list[tuple[list[float], int]]] = {}
     for name, report in _named(reports).items():
@@ -40,19 +41,22 @@ def infection(reports: Reports, *, title: Optional[str] = None) -> Figure:
         if not told:
             raise ValueError(f"{name}: nothing was told; a phase with tell=1 does")
         curves[name] = [(sorted(tell.known.values()), 1 + len(tell.known) + len(tell.unknown)) for tell in told]
-    end = max((times[-1] for curve in curves.values() for times, _ in curve if times), default=1.0)
-    grid = [end * 1.02 * i / 250 for i in range(251)]
+    heard = [t for curve in curves.values() for times, _ in curve for t in times]
+    first, last = max(0.1, 0.8 * min(heard, default=1.0)), 1.1 * max(heard, default=10.0)
+    grid = [first * (last / first) ** (i / 250) for i in range(251)]
     figure, axes = _figure(title)
     for at, (name, curve) in enumerate(curves.items()):
         shares = [[100.0 * (1 + bisect.bisect_right(times, t)) / of for times, of in curve] for t in grid]
         low, middle, high = ([_rank(share, p) for share in shares] for p in (0.05, 0.5, 0.95))
         axes.fill_between(grid, low, high, color=COLORS[at % len(COLORS)], alpha=0.2, linewidth=0, step="post")
         axes.step(grid, middle, where="post", label=name, **_style(at))
-    axes.set_xlabel("time since it was told (ms)")
+    axes.set_xlabel("time since it was told (ms, logarithmic)")
     axes.set_ylabel("nodes that know (%)")
-    axes.set_xlim(0, grid[-1])
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(grid[0], grid[-1])
     axes.set_ylim(0, 103)
-    _legend(axes, reports, "lower right")
+    _legend(axes, reports, "center right")
     return figure
 
 
@@ -141,7 +145,8 @@ def traffic(reports: Reports, *, least: float = 0.005, title: Optional[str] = No
         values = [others, *(sent.get(kind, 0.0) for kind in kinds)]
         places = [row + (len(named) - 1 - 2 * at) * thick / 2 for row in range(len(rows))]
         bars = axes.barh(places, values, height=thick, label=name, color=COLORS[at % len(COLORS)])
-        axes.bar_label(bars, labels=[f"{value:.3g}" for value in values], padding=3, fontsize=8)
+        labels = [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values]
+        axes.bar_label(bars, labels=labels, padding=3, fontsize=8)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("bytes sent by a node in a second (B/s)")
     axes.set_xlim(right=1.12 * max(max(large.values(), default=1.0), 1e-9))
