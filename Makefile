@@ -114,7 +114,7 @@ test-python: $(VENV)/wheel $(VENV)/tested-with
 	$(SAY) 'Python tests'
 	$(BIN)/python -m pytest -q python/tests
 
-test-docs: $(LIB) $(VENV)/wheel
+test-docs: $(LIB) $(VENV)/wheel $(VENV)/tested-with
 	$(SAY) 'examples in README.md and docs/'
 	$(BIN)/python tests/docs.py
 

@@ -5,6 +5,7 @@
   statements are run behind a prelude that has `config`, and `node`, running.
 - ```cpp likewise, in C++17.
 - ```python is a script; top-level `await` is fine. It may use `seed`, the address of a running node.
+- ```rust is a doc test of bruit-core: `cargo test` runs it.
 - ```sh and ```console: a `make` target that is named has to exist.
 - `<!-- not run: reason -->` above a block leaves it out, and the reason is printed.
 

@@ -34,3 +34,8 @@ pub use report::{Report, Run, compare};
 pub use scenario::{Fault, Phase, Scenario, Topology, Until, Who};
 pub use trial::Trial;
 pub use world::{Clock, NodeIndex, Traffic, World};
+
+/// The examples of the page for users.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/SIMULATOR.md")]
+mod page {}
