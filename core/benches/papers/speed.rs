@@ -11,7 +11,7 @@ use super::table::{Better, Row, Slack, Table};
 pub fn speed(size: Size) -> Table {
     let mut rows = Vec::new();
     for &(n, seconds, events, real_time) in
-        size.pick(&[(1_000, 60, 2e6, 150.0)][..], &[(1_000, 300, 2e6, 150.0), (10_000, 20, 1e6, 15.0)])
+        size.pick(&[(1_000, 300, 2e6, 150.0)][..], &[(1_000, 300, 2e6, 150.0), (10_000, 20, 1e6, 15.0)])
     {
         let mut world = world(1);
         cluster(&mut world, n, &Config::new());
