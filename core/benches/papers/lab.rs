@@ -163,6 +163,7 @@ pub fn memberlist() -> Config {
         ("sync_interval", "30s"),
         ("sync_on_mismatch", "false"),
         ("gossip_to_dead", "30s"),
+        ("flap_half_life", "0"),
     ])
 }
 

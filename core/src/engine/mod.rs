@@ -268,6 +268,15 @@ impl Engine {
         self.members.fingerprint()
     }
 
+    /// Reads what a packet of that run, or else the next tick, will look for: for who drives so many engines that no cache
+    /// holds them. What it returns means nothing.
+    pub fn warm(&self, sender: Option<RunId>) -> u64 {
+        match sender {
+            Some(run) => self.members.find(run).and_then(|peer| self.members.get(peer)).map_or(0, |e| e.epoch.0),
+            None => self.probe.warm(&self.members),
+        }
+    }
+
     /// Whether packets of that run come from a member.
     pub fn is_member(&self, run: RunId) -> bool {
         self.members.find(run).is_some()

@@ -155,6 +155,14 @@ impl Probe {
         self.health = (self.health + by).min(config.local_health_max as u32);
     }
 
+    /// Reads the entry of the next target and the place of the one after it. What it returns means nothing.
+    pub fn warm(&self, members: &Members) -> u64 {
+        let Some(plan) = &self.plan else { return 0 };
+        let after = target(members, plan.round + 1) == plan.target;
+        let entry = plan.target.and_then(|place| members.standing_at(place));
+        entry.map_or(0, |(_, e)| e.epoch.0) + u64::from(after)
+    }
+
     /// The cluster's clock, in milliseconds.
     pub fn beat(&self, now: Instant) -> u64 {
         (now.as_nanos() / 1_000_000).wrapping_add(self.offset)

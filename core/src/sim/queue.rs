@@ -98,6 +98,11 @@ impl<T: Copy> Queue<T> {
         Some((Instant::from_nanos(key.at), what))
     }
 
+    /// Some that come next, in order; not always as many as there are.
+    pub fn ahead(&self) -> impl Iterator<Item = T> {
+        self.due.iter().rev().map(|(_, what)| *what)
+    }
+
     /// Nothing happens before this. Exact within the window, else the beginning of the window where something does.
     pub fn not_before(&self) -> Option<Instant> {
         if let Some((key, _)) = self.due.last() {
