@@ -11,6 +11,7 @@ mod report;
 mod herd;
 mod lab;
 mod model;
+mod phi;
 mod rapid;
 mod speed;
 mod swim;
@@ -32,6 +33,7 @@ const EXPERIMENTS: &[Experiment] = &[
     ("rapid-faults", rapid::faults),
     ("rapid-crashes", rapid::crashes),
     ("herd", herd::herd),
+    ("phi", phi::accrual),
     ("speed", speed::speed),
 ];
 
