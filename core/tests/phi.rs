@@ -394,7 +394,11 @@ fn a_ping_is_answered_and_a_heartbeat_of_the_dead_and_of_strangers_is_set_right(
     let mut stage = Stage::among(5, phi());
     stage.hear(2, &[Frame::Ping { seq: 7, beat: 0, fingerprint: 0 }]);
     assert_eq!(stage.said(|to, frame| to.run == Some(run(2)) && matches!(frame, Frame::Ack { seq: 7, .. })), 1);
+    let accuser = run(1).get().to_le_bytes();
+    stage.hear(1, &[Frame::Suspect { run: run(3), incarnation: Incarnation(0), accusers: Runs(&accuser) }]);
+    stage.silence(ms(1_200));
     stage.hear(1, &[Frame::Dead { run: run(3), incarnation: Incarnation(0), age: 0 }]);
+    assert_eq!(stage.state(3), Some(MemberState::Dead));
     stage.sent.clear();
     let its = beats(&[(3, 9)]);
     stage.hear(3, &[heartbeats(&its)]);
