@@ -172,11 +172,11 @@ struct Runner<'a> {
     crashes: Vec<Crash>,
     /// Something has happened since we last looked.
     fresh: bool,
-    /// How many there are that others should find alive.
-    running: usize,
-    /// Versions of the views that agreed, and who was last seen not to.
-    agreed: Vec<Option<u64>>,
-    laggard: NodeIndex,
+    /// Who others should find alive, what their tables' fingerprint is where one is known to be right, and the place of
+    /// who was last seen to lag behind.
+    running: Vec<NodeIndex>,
+    right: Option<u64>,
+    laggard: usize,
     /// Node time up to `counted`.
     node_seconds: f64,
     counted: Instant,
@@ -256,8 +256,8 @@ impl<'a> Runner<'a> {
             rumors: Vec::new(),
             crashes: Vec::new(),
             fresh: true,
-            running: 0,
-            agreed: Vec::new(),
+            running: Vec::new(),
+            right: None,
             laggard: 0,
             node_seconds: 0.0,
             counted,
@@ -396,7 +396,6 @@ impl<'a> Runner<'a> {
         let place = self.order.partition_point(|&j| *self.world.name(j) < name);
         self.order.insert(place, i);
         self.names.insert(name, i);
-        self.agreed.push(None);
         self.truth_changed();
         self.hear(i);
         i
@@ -629,8 +628,8 @@ impl<'a> Runner<'a> {
 
     /// What nodes should agree on has changed.
     fn truth_changed(&mut self) {
-        self.running = (0..self.nodes.len()).filter(|&j| self.runs(j)).count();
-        self.agreed.fill(None);
+        self.running = (0..self.nodes.len()).filter(|&j| self.runs(j)).collect();
+        self.right = None;
         self.fresh = true;
     }
 
@@ -758,30 +757,15 @@ impl<'a> Runner<'a> {
 
     fn agree(&mut self) -> bool {
         // Who lagged behind last time does so still, most times.
-        let n = self.nodes.len();
+        let n = self.running.len();
         for k in 0..n {
-            let i = (self.laggard + k) % n;
-            if self.runs(i) && !self.is_right(i) {
-                self.laggard = i;
+            let at = (self.laggard + k) % n;
+            if !self.world.lists_exactly(self.running[at], &self.running, &mut self.right) {
+                self.laggard = at;
                 return false;
             }
         }
         true
-    }
-
-    /// It lists exactly those that run, and suspects nobody.
-    fn is_right(&mut self, i: NodeIndex) -> bool {
-        if self.world.engine(i).live() != self.running {
-            return false;
-        }
-        let view = self.world.view(i);
-        if self.agreed[i] == Some(view.version) {
-            return true;
-        }
-        let listed = view.members.iter().filter(|m| m.state == MemberState::Alive).map(|m| &m.name);
-        let right = listed.eq(self.order.iter().filter(|&&j| self.runs(j)).map(|&j| self.world.name(j)));
-        self.agreed[i] = right.then_some(view.version);
-        right
     }
 
     fn look(&mut self) {

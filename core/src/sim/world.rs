@@ -325,7 +325,7 @@ impl World {
 
     /// Each of these knows all of them from now on, as if they had met long ago; metadata they have yet to ask for.
     pub fn acquaint(&mut self, nodes: &[NodeIndex]) {
-        let members: Vec<Arc<Member>> = nodes.iter().map(|&i| self.view(i).local().clone()).collect();
+        let members: Vec<Member> = nodes.iter().map(|&i| self.nodes[i].engine.local()).collect();
         for &i in nodes {
             self.turn(i, |engine, now, _| {
                 engine.acquaint(now, members.iter().map(record));
@@ -650,19 +650,26 @@ impl World {
 
     /// Every node that runs, and has not left, lists exactly those, and suspects nobody.
     pub fn agree(&mut self) -> bool {
-        let run: Vec<NodeIndex> = (0..self.nodes.len()).filter(|&i| self.is_running(i)).collect();
-        let mut members: Vec<(NodeName, NodeIndex)> = Vec::new();
-        for i in run {
-            if self.view(i).local().state == MemberState::Alive {
-                members.push((self.nodes[i].name.clone(), i));
-            }
+        let stays = |i: &NodeIndex| self.is_running(*i) && self.nodes[*i].engine.local().state == MemberState::Alive;
+        let nodes: Vec<NodeIndex> = (0..self.nodes.len()).filter(stays).collect();
+        let mut right = None;
+        nodes.iter().all(|&i| self.lists_exactly(i, &nodes, &mut right))
+    }
+
+    /// It lists exactly `nodes`, and suspects none of them. `right` is the fingerprint of one that did, if any: names need not
+    /// be looked up again.
+    pub fn lists_exactly(&self, i: NodeIndex, nodes: &[NodeIndex], right: &mut Option<u64>) -> bool {
+        let engine = &self.nodes[i].engine;
+        if engine.live() != nodes.len() || engine.suspects() > 0 {
+            return false;
         }
-        members.sort_unstable();
-        members.iter().all(|(_, i)| {
-            let view = self.view(*i);
-            let listed = view.live().map(|m| (&m.name, m.state));
-            listed.eq(members.iter().map(|(name, _)| (name, MemberState::Alive)))
-        })
+        let fingerprint = Some(engine.fingerprint());
+        let alive = |&j: &NodeIndex| engine.state(&self.nodes[j].name) == Some(MemberState::Alive);
+        if fingerprint != *right && !nodes.iter().all(alive) {
+            return false;
+        }
+        *right = fingerprint;
+        true
     }
 
     /// Events of one kind about one member that `i` saw.
@@ -1129,7 +1136,7 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
 }
 
 /// What its member says of itself, but for its metadata.
-fn record(m: &Arc<Member>) -> Record<'_> {
+fn record(m: &Member) -> Record<'_> {
     Record {
         name: &m.name,
         run: m.run,
