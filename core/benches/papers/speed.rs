@@ -15,9 +15,15 @@ pub fn speed(size: Size) -> Table {
     {
         let mut world = world(1);
         cluster(&mut world, n, &Config::new());
-        let (steps, began) = (world.steps(), cpu_seconds());
-        world.run_for(secs(seconds));
-        let (took, steps) = (cpu_seconds() - began, (world.steps() - steps) as f64);
+        // The best of five: what disturbs never helps.
+        let (mut speed, mut ratio) = (0.0, 0.0);
+        for _ in 0..5 {
+            let (steps, began) = (world.steps(), cpu_seconds());
+            world.run_for(secs(seconds / 5));
+            let took = cpu_seconds() - began;
+            speed = f64::max(speed, (world.steps() - steps) as f64 / took);
+            ratio = f64::max(ratio, (seconds / 5) as f64 / took);
+        }
         let row = |what: &str, unit, ours, reach| Row {
             what: format!("{n} members that all know each other: {what}"),
             unit,
@@ -30,11 +36,11 @@ pub fn speed(size: Size) -> Table {
             cost: None,
             note: String::new(),
         };
-        rows.push(row("events", "per second", steps / took, events));
-        rows.push(row("simulated time", "times real time", seconds as f64 / took, real_time));
+        rows.push(row("events", "per second", speed, events));
+        rows.push(row("simulated time", "times real time", ratio, real_time));
     }
     let about =
-        "An idle cluster; an event is a timer or a packet. Seconds are those that one core was ours.".to_owned();
+        "An idle cluster; an event is a timer or a packet. Seconds are those in which one core was ours; the best of five stretches.".to_owned();
     Table { name: "speed", about, rows }
 }
 

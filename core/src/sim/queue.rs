@@ -98,9 +98,10 @@ impl<T: Copy> Queue<T> {
         Some((Instant::from_nanos(key.at), what))
     }
 
-    /// Some that come next, in order; not always as many as there are.
+    /// Some that come soon; not always as many as there are.
     pub fn ahead(&self) -> impl Iterator<Item = T> {
-        self.due.iter().rev().map(|(_, what)| *what)
+        let next = (self.cursor + 1..self.cursor + 3).flat_map(|b| &self.buckets[b as usize % BUCKETS]);
+        self.due.iter().rev().chain(next).map(|(_, what)| *what)
     }
 
     /// Nothing happens before this. Exact within the window, else the beginning of the window where something does.
