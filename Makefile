@@ -97,6 +97,7 @@ demo: build/demo/node $(VENV)/wheel
 
 test: tools
 	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory papers
 	@$(MAKE) --no-print-directory test-python
 	@$(MAKE) --no-print-directory test-docs
 	@$(MAKE) --no-print-directory test-install

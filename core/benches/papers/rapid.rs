@@ -269,7 +269,18 @@ fn fault_rows(fault: Fault, theirs: &Outcome, ours: &Outcome) -> Vec<Row> {
             reach: Some(all),
             ..of("removed everywhere at the end", "members", More, Some(all), |o| o.removed as f64)
         },
-        Row { reach: Some(0.0), ..of("returns of each, per healthy member", "times", Less, Some(0.0), |o| o.returns) },
+        Row {
+            reach: Some(if fault == Fault::FlipFlop { 1.0 } else { 0.0 }),
+            note: match fault {
+                Fault::FlipFlop => {
+                    "a first return is free by design: who was cut off once is back at once; Rapid takes \
+                                    nobody back but by a new join"
+                        .to_owned()
+                }
+                _ => String::new(),
+            },
+            ..of("returns of each, per healthy member", "times", Less, None, |o| o.returns)
+        },
         Row { slack: Slack::By(15.0), ..of("removed for good after", "s", Less, None, |o| o.removed_after) },
         of("changes of a healthy member's list", "changes", Neither, Some(1.0), |o| o.changes),
         of("a faulty member is suspected", "a minute", Neither, None, |o| o.suspected.0),

@@ -13,6 +13,7 @@ pub fn speed(size: Size) -> Table {
     for &(n, seconds, events, real_time) in
         size.pick(&[(1_000, 300, 2e6, 150.0)][..], &[(1_000, 300, 2e6, 150.0), (10_000, 20, 1e6, 15.0)])
     {
+        let before = resident_gib();
         let mut world = world(1);
         cluster(&mut world, n, &Config::new());
         // The best of five: what disturbs never helps.
@@ -38,10 +39,21 @@ pub fn speed(size: Size) -> Table {
         };
         rows.push(row("events", "per second", speed, events));
         rows.push(row("simulated time", "times real time", ratio, real_time));
+        if let (10_000.., Some(before), Some(now)) = (n, before, resident_gib()) {
+            rows.push(Row { better: Better::Less, ..row("memory", "GiB", now - before, 12.0) });
+        }
     }
     let about =
         "An idle cluster; an event is a timer or a packet. Seconds are those in which one core was ours; the best of five stretches.".to_owned();
     Table { name: "speed", about, rows }
+}
+
+/// Memory of this process; on Linux.
+fn resident_gib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / (1024.0 * 1024.0))
 }
 
 /// What this thread has used of a core: others' work on the same machine does not count. Elsewhere than on Linux it does.
