@@ -40,8 +40,6 @@ pub struct bruit_stats {
     pub suspicions: u64,
     /** accusations against us that we refuted */
     pub refutations: u64,
-    /** accusations against us that we did not refute, because our own link fails again and again (`flap_half_life`) */
-    pub held_back: u64,
     /** members declared dead, by us or others */
     pub deaths: u64,
     /** stale news about the dead or left that was answered with the accusation */
@@ -164,6 +162,8 @@ pub struct bruit_stats {
     pub rejected_tag: u64,
     /** packets refused: the checksum is wrong: damaged, another cluster's, or for another run */
     pub rejected_checksum: u64,
+    /** accusations against us that we did not refute, because our own link fails again and again (`flap_half_life`) */
+    pub held_back: u64,
 }
 
 /// One counter.
@@ -248,7 +248,6 @@ const FIELDS: &[&str] = &[
     "silent",
     "suspicions",
     "refutations",
-    "held_back",
     "deaths",
     "accused_back",
     "answers_cut",
@@ -310,6 +309,7 @@ const FIELDS: &[&str] = &[
     "rejected_derive_limit",
     "rejected_tag",
     "rejected_checksum",
+    "held_back",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

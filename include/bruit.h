@@ -489,8 +489,6 @@ typedef struct bruit_stats {
     uint64_t suspicions;
     /** accusations against us that we refuted */
     uint64_t refutations;
-    /** accusations against us that we did not refute, because our own link fails again and again (`flap_half_life`) */
-    uint64_t held_back;
     /** members declared dead, by us or others */
     uint64_t deaths;
     /** stale news about the dead or left that was answered with the accusation */
@@ -613,6 +611,8 @@ typedef struct bruit_stats {
     uint64_t rejected_tag;
     /** packets refused: the checksum is wrong: damaged, another cluster's, or for another run */
     uint64_t rejected_checksum;
+    /** accusations against us that we did not refute, because our own link fails again and again (`flap_half_life`) */
+    uint64_t held_back;
 } bruit_stats;
 
 /** One counter. */

@@ -147,6 +147,7 @@ AT(bruit_stats, rejected_replay, 552);
 AT(bruit_stats, rejected_derive_limit, 560);
 AT(bruit_stats, rejected_tag, 568);
 AT(bruit_stats, rejected_checksum, 576);
+AT(bruit_stats, held_back, 584);
 
 ASSERT(BRUIT_OK == 0 && BRUIT_E_INVALID == -1 && BRUIT_E_HANDLE == -2 && BRUIT_E_STATE == -3);
 ASSERT(BRUIT_E_DEADLOCK == -4 && BRUIT_E_FORKED == -5 && BRUIT_E_TIMEOUT == -6 && BRUIT_E_BUFFER == -7);
