@@ -349,6 +349,19 @@ fn a_suspect_whose_heartbeats_come_is_not_declared_dead() {
     assert_eq!((stage.told(EventKind::Suspect, 2), stage.told(EventKind::Alive, 2)), (1, 1));
 }
 
+/// Those who declared it dead may hear better than we do. It has as long to refute as with the other detector.
+#[test]
+fn a_death_that_others_declared_does_not_wait_for_our_own_phi() {
+    let mut stage = Stage::among(5, phi());
+    beating(&mut stage, secs(60), &[]);
+    let accuser = run(3).get().to_le_bytes();
+    stage.hear(3, &[Frame::Suspect { run: run(2), incarnation: Incarnation(0), accusers: Runs(&accuser) }]);
+    stage.hear(3, &[Frame::Dead { run: run(2), incarnation: Incarnation(0), age: 0 }]);
+    assert_eq!(stage.state(2), Some(MemberState::Suspect));
+    beating(&mut stage, secs(2), &[2]);
+    assert_eq!(stage.state(2), Some(MemberState::Dead));
+}
+
 /// A refutation is a sign of life; silence after it is a new one.
 #[test]
 fn who_refutes_and_falls_silent_again_is_suspected_again() {

@@ -8,6 +8,7 @@ use crate::protocol::Cx;
 use crate::protocol::antientropy::Due;
 use crate::protocol::contact::Say;
 use crate::protocol::rumor::{Aspect, Rumor, Told};
+use crate::protocol::suspicion::Unrefuted;
 use crate::time::{Duration, Instant, Now};
 use crate::view::{Event, EventKind, MemberState};
 use crate::wire::frame::Frame;
@@ -34,8 +35,8 @@ impl Engine {
             self.suspect(now, peer, out);
             self.call_upon(now, peer, out);
         }
-        while let Some(peer) = self.suspicions.on_deadline(now.mono) {
-            match self.watches() && self.heartbeats.is_heard(now.mono, peer) {
+        while let Some(Unrefuted { peer, declared }) = self.suspicions.on_deadline(now.mono) {
+            match self.watches() && !declared && self.heartbeats.is_heard(now.mono, peer) {
                 // It is there, and does not know what is said of it.
                 true => self.adjourn(now, peer, out),
                 false => self.declare_dead(now, peer, out),

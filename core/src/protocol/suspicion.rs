@@ -45,6 +45,14 @@ pub enum Accused {
     Known,
 }
 
+/// Who did not refute in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unrefuted {
+    pub peer: Peer,
+    /// Others have declared it dead already.
+    pub declared: bool,
+}
+
 impl Suspicions {
     /// When the suspicion began elsewhere is not told: each member gives the full time.
     pub fn accuse(
@@ -132,11 +140,12 @@ impl Suspicions {
         self.due.first().map(|&(at, _)| at)
     }
 
-    /// Call until it returns `None`. What it returns did not refute in time.
-    pub fn on_deadline(&mut self, now: Instant) -> Option<Peer> {
+    /// Call until it returns `None`.
+    pub fn on_deadline(&mut self, now: Instant) -> Option<Unrefuted> {
         let &(_, peer) = self.due.first().filter(|&&(at, _)| at <= now)?;
+        let declared = self.of.get(&peer).is_some_and(|s| s.hastened);
         self.clear(peer);
-        Some(peer)
+        Some(Unrefuted { peer, declared })
     }
 }
 
@@ -216,7 +225,7 @@ mod tests {
         assert_eq!(accuse(&mut s, 400_000_000, 2), Accused::New);
         assert_eq!(s.deadline().unwrap(), first + Duration::from_millis(400));
         assert_eq!(s.on_deadline(first), None);
-        assert_eq!(s.on_deadline(first + Duration::from_secs(1)), Some(peer(1)));
+        assert_eq!(s.on_deadline(first + Duration::from_secs(1)), Some(Unrefuted { peer: peer(1), declared: false }));
         assert_eq!(s.deadline(), None);
     }
 
@@ -233,7 +242,7 @@ mod tests {
         let mut ended = Vec::new();
         for ms in 1_500..1_600 {
             assert!(s.deadline().is_none_or(|next| next >= at(ms)));
-            ended.extend(core::iter::from_fn(|| s.on_deadline(at(ms))));
+            ended.extend(core::iter::from_fn(|| s.on_deadline(at(ms))).map(|ended| ended.peer));
         }
         let began: Vec<Peer> = (1..50).map(|ms| peer((0..50).find(|i| i * 7 % 50 == ms).unwrap())).collect();
         assert_eq!(ended, began, "in the order in which they began");
