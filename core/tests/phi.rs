@@ -423,6 +423,21 @@ fn a_ping_is_answered_and_a_heartbeat_of_the_dead_and_of_strangers_is_set_right(
     assert_eq!(stage.bytes_to(stage::addr(77)) / 20, 0, "less than it brought");
 }
 
+/// A beat that was due while nobody listened would look to a driver as if it had been held up since.
+#[test]
+fn who_begins_to_beat_again_is_not_late() {
+    for config in [phi(), Config::new()] {
+        let mut stage = Stage::new(config);
+        stage.silence(secs(100));
+        stage.hear(1, &[Frame::Record(stage::record(1, "p1"))]);
+        stage.hear(1, &[heartbeats(&beats(&[(1, 5)]))]);
+        assert!(stage.engine.deadline(stage.now).unwrap() >= stage.now);
+        stage.silence(secs(100));
+        stage.hear(1, &[heartbeats(&beats(&[(1, 105)]))]);
+        assert!(stage.engine.deadline(stage.now).unwrap() >= stage.now);
+    }
+}
+
 #[test]
 fn a_changed_threshold_holds_from_then_on() {
     let mut stage = Stage::among(5, phi());

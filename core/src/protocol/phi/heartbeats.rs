@@ -127,7 +127,9 @@ impl Heartbeats {
             return None;
         }
         let next = self.next(config, members);
-        Some(self.check.filter(|_| config.detector == Detector::Phi).map_or(next, |at| at.min(next)))
+        let due = self.check.filter(|_| config.detector == Detector::Phi).map_or(next, |at| at.min(next));
+        // Who begins to beat only now is not late, however long ago the last beat was.
+        Some(due.max(now))
     }
 
     /// Call until it returns `None`. A peer that it returns has been silent for longer than the threshold allows.
