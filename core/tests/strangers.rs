@@ -166,6 +166,8 @@ fn a_join_that_tells_of_somebody_else_is_refused() {
 fn a_joiner_behind_its_own_past_is_told_so_each_time_it_knocks() {
     let (mut stage, old) = (Stage::new(Config::new()), name(STRANGER));
     stage.hear(1, &[Frame::Record(Record { epoch: Epoch(50), ..record(1, &old) })]);
+    stage.hear(2, &[Frame::Suspect { run: run(1), incarnation: Incarnation(0), accusers: Runs(&[]) }]);
+    stage.silence(ms(1_000));
     stage.hear(2, &[Frame::Dead { run: run(1), incarnation: Incarnation(0), age: 0 }]);
     let cookie = cookie(&mut stage, STRANGER);
     for time in ["first", "second"] {
