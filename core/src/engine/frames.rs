@@ -3,6 +3,7 @@
 use alloc::format;
 use core::net::SocketAddr;
 
+use super::mutant::Mutant;
 use super::news::Told;
 use super::picture::Warning;
 use super::{Engine, Inbound, Life, cx};
@@ -25,7 +26,7 @@ pub const REFUSED_FULL: u32 = 4;
 const SCANS_MAX: u32 = 64;
 
 /// Pulls of metadata that are known to be under way. What is asked for beyond that may be asked for twice.
-const PULLS_MAX: usize = 1024;
+pub(super) const PULLS_MAX: usize = 1024;
 
 /// Frames of a packet that are kept as they were read when it was checked; those after them are read again. Records, which
 /// take the longest, are about 25 to a datagram.
@@ -162,6 +163,9 @@ impl Engine {
                     None => (0, 0),
                 };
                 out.send(by.back, &Frame::Ack { seq, beat, fingerprint });
+                if self.is(Mutant::Babbler) {
+                    self.probe.ask(cx!(self, now, out), &self.members, by.back);
+                }
             }
             Frame::Ack { seq, beat, fingerprint } => self.on_ack(now, by, via, seq, beat, fingerprint, out),
             Frame::PingReq { seq, target, addr } => {
@@ -370,6 +374,9 @@ impl Engine {
         let Some(peer) = self.members.find(answer.run) else { return };
         // A relay may vouch for a member; who else has our name must say so itself.
         self.contests.on_answer(answer.run);
+        if self.is(Mutant::Nervous) && seq.is_multiple_of(32) {
+            self.suspect(now, peer, out);
+        }
         if let Some(entry) = self.members.note(peer) {
             entry.hear(now.mono);
             if let Some(rtt) = answer.rtt {
@@ -386,7 +393,7 @@ impl Engine {
             self.probe.ask(cx!(self, now, out), &self.members, entry.to());
         }
         if by.run == answer.run {
-            if let Some(home) = by.home {
+            if let Some(home) = by.home.filter(|_| !self.is(Mutant::Incurious)) {
                 self.antientropy.on_fingerprint(cx!(self, now, out), &self.members, home, fingerprint);
             }
         }
@@ -443,6 +450,9 @@ impl Engine {
     }
 
     pub(super) fn exchange(&mut self, now: Now, with: Destination, out: &mut Outbox) {
+        if self.is(Mutant::Incurious) {
+            return;
+        }
         self.counters.exchanges += 1;
         self.antientropy.exchange(cx!(self, now, out), &self.members, with);
     }

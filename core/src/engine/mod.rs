@@ -8,6 +8,8 @@
 mod calls;
 mod counters;
 mod frames;
+mod load;
+mod mutant;
 mod news;
 mod picture;
 mod tick;
@@ -17,6 +19,9 @@ use alloc::sync::Arc;
 use core::net::SocketAddr;
 
 pub use counters::Counters;
+pub use load::Load;
+#[cfg(feature = "sim")]
+pub use mutant::Mutant;
 use picture::Pictures;
 
 use crate::config::{Config, Detector};
@@ -104,6 +109,8 @@ pub struct Engine {
     pictures: Pictures,
     /// Pulls of metadata under way, and until when they may be.
     pulls: BTreeMap<Peer, Instant>,
+    #[cfg(feature = "sim")]
+    mutant: Option<Mutant>,
 }
 
 /// Our own way through the cluster.
@@ -172,6 +179,8 @@ impl Engine {
             view: None,
             pictures: Pictures::default(),
             pulls: BTreeMap::new(),
+            #[cfg(feature = "sim")]
+            mutant: None,
             config,
             rng,
             members,

@@ -3,12 +3,13 @@
 use core::iter;
 
 use super::frames::Speaker;
+use super::mutant::Mutant;
 use super::picture::Warning;
 use super::{Engine, Life, cx};
 use crate::collection::state::{Applied, State};
 use crate::config::Detector;
 use crate::id::{Epoch, Incarnation, Peer, RunId, Version};
-use crate::members::{self, Ruling, ruling};
+use crate::members::{self, Ruling};
 use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::contest::Standing;
@@ -67,7 +68,10 @@ impl Engine {
             self.counters.members_full += 1;
             return;
         }
-        let entry = members::entry(&record, Engine::name(&record), MemberState::Alive, now.mono);
+        let mut entry = members::entry(&record, Engine::name(&record), MemberState::Alive, now.mono);
+        if self.is(Mutant::Dreamer) {
+            entry.run = RunId::new(mix(entry.run.get())).expect("mixing keeps what is not zero so");
+        }
         let Some(peer) = self.members.insert(entry) else { return };
         self.newcomer = now.mono;
         self.introduce(now, peer, by, &record, out);
@@ -79,7 +83,7 @@ impl Engine {
     fn hear_again(&mut self, now: Now, peer: Peer, by: &Speaker, record: Record<'_>, out: &mut Outbox) {
         let Some(entry) = self.members.get(peer) else { return };
         let (moved, older) = (!entry.is_at(record.addr), entry.epoch < record.epoch);
-        match ruling((entry.status, entry.incarnation), (MemberState::Alive, record.incarnation)) {
+        match self.rule((entry.status, entry.incarnation), (MemberState::Alive, record.incarnation)) {
             Ruling::News => {
                 let refuted = record.incarnation.0.saturating_sub(entry.incarnation.0);
                 let before = self.picture(peer);
@@ -171,8 +175,10 @@ impl Engine {
             return;
         };
         let Some(entry) = self.members.get(peer) else { return };
-        match ruling((entry.status, entry.incarnation), (told.status, told.incarnation)) {
-            Ruling::News if told.status == MemberState::Dead => self.hear_of_death(now, peer, by, told, out),
+        match self.rule((entry.status, entry.incarnation), (told.status, told.incarnation)) {
+            Ruling::News if told.status == MemberState::Dead && !self.is(Mutant::Hasty) => {
+                self.hear_of_death(now, peer, by, told, out);
+            }
             Ruling::News => self.become_so(now, peer, told, accusers, out),
             Ruling::Known if told.status == MemberState::Suspect => {
                 self.accuse(now, peer, told.incarnation, accusers);
@@ -221,7 +227,8 @@ impl Engine {
         }
         self.rumors.stop(Rumor { about: peer, aspect: Aspect::Record });
         self.spread(now, peer, Aspect::Status);
-        match before.as_ref().is_some_and(|b| b.state == told.status) {
+        let kept = self.is(Mutant::Secretive) && kind == EventKind::Suspect;
+        match kept || before.as_ref().is_some_and(|b| b.state == told.status) {
             true => self.touched(),
             false => self.report(kind, peer, before, out),
         }
@@ -235,7 +242,8 @@ impl Engine {
         }
         let me = self.members.local().run;
         let Some(entry) = self.members.get(peer) else { return };
-        let told = Told { run: entry.run, status: MemberState::Suspect, incarnation: entry.incarnation, age: 0 };
+        let incarnation = if self.is(Mutant::Usurper) { entry.incarnation.next() } else { entry.incarnation };
+        let told = Told { run: entry.run, status: MemberState::Suspect, incarnation, age: 0 };
         match entry.status {
             MemberState::Alive => self.become_so(now, peer, told, iter::once(me), out),
             MemberState::Suspect => self.accuse(now, peer, told.incarnation, iter::once(me)),
@@ -338,13 +346,19 @@ impl Engine {
         if !refute || !matches!(self.life, Life::Member) || (accused && self.holds_back(now, told.status, out)) {
             return;
         }
+        if self.is(Mutant::Resigned) {
+            return;
+        }
         if told.status != MemberState::Alive {
             self.counters.refutations += 1;
             // Lifeguard §IV-A: having to refute is a reason to doubt ourselves.
             self.probe.doubt_ourselves(1, &self.config);
         }
-        let me = self.members.me();
-        self.change(me, |e| e.incarnation = told.incarnation.max(ours).next());
+        let (me, believes) = (self.members.me(), self.is(Mutant::Gullible));
+        self.change(me, |e| {
+            e.incarnation = told.incarnation.max(ours).next();
+            e.status = if believes { told.status } else { e.status };
+        });
         self.touched();
         self.spread(now, me, Aspect::Status);
     }

@@ -1,5 +1,6 @@
 //! What time brings.
 
+use super::mutant::Mutant;
 use super::{Engine, Life, cx};
 use crate::id::{Peer, RunId};
 use crate::members::Entry;
@@ -15,7 +16,7 @@ use crate::wire::frame::Frame;
 use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
 
 /// The newly dead that are still told the news; of more than that, the latest.
-const GRAVES_MAX: usize = 64;
+pub(super) const GRAVES_MAX: usize = 64;
 
 /// Entries are looked through for forgettable ones no more often than this.
 const FORGET_EVERY: Duration = Duration::from_millis(500);
@@ -167,6 +168,9 @@ impl Engine {
 
     /// News has died down: does one member, by lot, agree with us?
     fn compare(&mut self, now: Now, out: &mut Outbox) {
+        if self.is(Mutant::Incurious) {
+            return;
+        }
         if let Some(to) = self.draw_one() {
             self.probe.ask(cx!(self, now, out), &self.members, to);
         }
@@ -247,7 +251,8 @@ impl Engine {
         }
         if let Some(entry) = self.members.remove(peer) {
             if entry.status == MemberState::Dead {
-                self.contacts.remember(entry.addr(), self.config.max_remembered);
+                let most = if self.is(Mutant::Hoarder) { usize::MAX } else { self.config.max_remembered };
+                self.contacts.remember(entry.addr(), most);
             }
         }
         self.touched();

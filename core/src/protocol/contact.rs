@@ -285,6 +285,11 @@ impl Contacts {
         self.remembered.push_back(addr);
     }
 
+    /// Calls under way, and addresses remembered.
+    pub fn load(&self) -> (usize, usize) {
+        (self.calls.len(), self.remembered.len())
+    }
+
     pub fn deadline(&self, members: &Members) -> Option<Instant> {
         let calls = self.calls.iter().map(|c| c.again.min(c.until));
         let joins = self.joins.iter().map(|j| j.until);

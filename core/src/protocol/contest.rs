@@ -8,7 +8,7 @@ use crate::id::RunId;
 use crate::time::{Duration, Instant};
 
 /// Questions open at once; a joiner beyond that waits for its next try.
-const CONTESTS_MAX: usize = 64;
+pub const CONTESTS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub struct Contests(Vec<Contest>);
@@ -32,6 +32,15 @@ pub enum Standing {
 }
 
 impl Contests {
+    /// Questions open.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn standing(&mut self, now: Instant, holder: RunId, patience: Duration) -> Standing {
         self.0.retain(|c| now < c.until);
         match self.0.iter().find(|c| c.holder == holder) {

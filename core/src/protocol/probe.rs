@@ -40,10 +40,10 @@ use crate::time::{Duration, Instant, nanos};
 use crate::wire::frame::Frame;
 
 /// Probes under way at once: the round's own and those that suspicions ask for. More are not begun.
-const FLIGHTS_MAX: usize = 16;
+pub const FLIGHTS_MAX: usize = 16;
 
 /// Pings that we relay for others at once. A flood costs the flooder its answer, not us our memory.
-const RELAYS_MAX: usize = 64;
+pub const RELAYS_MAX: usize = 64;
 
 /// Moments of a period at which its ping may leave.
 const GRID: u64 = 16;
@@ -148,6 +148,11 @@ impl Probe {
     /// Two of our latest three probes were not answered directly: whoever else has trouble, we have.
     pub fn is_failing(&self) -> bool {
         (self.missed & 0b111).count_ones() >= 2
+    }
+
+    /// Probes and relays under way, and members still to be probed in this robin.
+    pub fn load(&self) -> (usize, usize, usize) {
+        (self.flights.len(), self.relays.len(), self.robin.len())
     }
 
     /// Something suggests that the fault is ours.

@@ -16,7 +16,7 @@ use crate::time::{Instant, nanos};
 
 /// Rumors that may be waiting at once; the oldest of those told most give way. They are about members,
 /// so what is lost here is found by anti-entropy.
-const RUMORS_MAX: usize = 16_384;
+pub const RUMORS_MAX: usize = 16_384;
 
 /// Rumors too long for what room is left that are passed over before a packet is called full.
 const MISFITS: usize = 3;

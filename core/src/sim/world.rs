@@ -16,19 +16,19 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::net::{Damage, Fate, Loss, Network, Paths, chance};
 use super::queue::Queue;
-use crate::config::Config;
-use crate::engine::{Engine, Identity, Inbound, Input};
+use crate::config::{Config, Transport};
+use crate::engine::{Engine, Identity, Inbound, Input, Mutant};
 use crate::error::Result;
 use crate::id::{Epoch, NodeName, RunId, Version};
 use crate::outbox::{Completion, Destination, Outbox, Via};
 use crate::rng::{Rng, mix};
 use crate::time::{Duration, Instant, Now, Wall, nanos};
 use crate::view::{Event, EventKind, Member, MemberState, View};
-use crate::wire::envelope::{self, Envelope, Limits, Opened, Sessions};
+use crate::wire::envelope::{self, Envelope, Limits, Opened, Reject, Sessions};
 use crate::wire::frame::{Entries, Frames, Record};
 
 /// Wall clock at the start of the world: any time does.
-const BIRTH: u64 = 1_700_000_000_000;
+pub(super) const BIRTH: u64 = 1_700_000_000_000;
 
 /// IPv4 and UDP headers of a datagram.
 const UDP_IP: usize = 28;
@@ -43,6 +43,25 @@ pub type NodeIndex = usize;
 
 /// What happened at a moment that only the world sees: who wants to know is told at once.
 pub type Watcher = Box<dyn FnMut(Instant, NodeIndex, &Event) + Send>;
+
+/// What happened, for those who want to read it all.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    Packet(Letter),
+    Event(NodeIndex, Event),
+}
+
+/// A packet as it left.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub from: NodeIndex,
+    pub run: RunId,
+    pub addr: SocketAddr,
+    pub to: Destination,
+    pub frames: Vec<u8>,
+    /// It gets lost on its way.
+    pub lost: bool,
+}
 
 /// How one machine's clocks differ from the world's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,6 +173,10 @@ pub struct World {
     pub keep_events: bool,
     /// Told each event as it happens.
     pub watcher: Option<Watcher>,
+    /// All that happens, where wanted, until somebody takes it.
+    pub log: Option<Vec<(Instant, Happening)>>,
+    /// Engines that start from now on break this rule.
+    pub(super) mutant: Option<Mutant>,
     /// One line a frame, where wanted.
     pub transcript: Option<Vec<String>>,
     now: Instant,
@@ -178,7 +201,9 @@ pub struct World {
     /// Steps until caches are warmed again.
     cold: usize,
     refused: u64,
+    rejects: [u64; Reject::ALL.len()],
     overflowed: u64,
+    last_arrival: Instant,
     trace: u64,
 }
 
@@ -271,6 +296,8 @@ impl World {
             receive_queue: 270,
             keep_events: true,
             watcher: None,
+            log: None,
+            mutant: None,
             transcript: None,
             now: Instant::from_nanos(1_000_000_000),
             rng: Rng::new(seed),
@@ -292,7 +319,9 @@ impl World {
             steps: 0,
             cold: 0,
             refused: 0,
+            rejects: [0; Reject::ALL.len()],
             overflowed: 0,
+            last_arrival: Instant::ZERO,
             trace: seed,
         }
     }
@@ -622,6 +651,21 @@ impl World {
         self.refused
     }
 
+    /// The same by the envelope's reasons, in the order of `Reject::ALL`: of nodes that seal.
+    pub fn rejects(&self) -> &[u64; Reject::ALL.len()] {
+        &self.rejects
+    }
+
+    /// When the last packet that is on its way now will have arrived.
+    pub fn last_arrival(&self) -> Instant {
+        self.last_arrival
+    }
+
+    /// Packets that `i` has yet to read.
+    pub fn held(&self, i: NodeIndex) -> usize {
+        self.nodes[i].held.len()
+    }
+
     /// Datagrams that were lost because a machine did not read them.
     pub fn overflowed(&self) -> u64 {
         self.overflowed
@@ -720,8 +764,10 @@ impl World {
             Box::new(Envelope::new(&config.cluster, &config.keys, run, seed, limits))
         });
         let sessions = envelope.as_ref().map(|envelope| Box::new(envelope.sessions()));
+        let mut engine = Engine::new(config.clone(), me, now, seed);
+        engine.mutate(self.mutant);
         Node {
-            engine: Engine::new(config.clone(), me, now, seed),
+            engine,
             name,
             addr,
             run,
@@ -923,16 +969,17 @@ impl World {
 
     fn open_and_take_in(&mut self, i: NodeIndex, from: SocketAddr, via: Via, bytes: &mut [u8]) {
         let node = &mut self.nodes[i];
-        let (Some(envelope), Some(mut sessions)) = (&node.envelope, node.sessions.take()) else { return };
-        match envelope.open(&mut sessions, node.clock.now(self.now).mono, bytes) {
+        let (Some(envelope), Some(sessions)) = (&node.envelope, &mut node.sessions) else { return };
+        match envelope.open(sessions, node.clock.now(self.now).mono, bytes) {
             Ok(Opened { from: run, stranger, frames }) => {
                 let packet = Inbound { from, run, stranger, via, frames };
                 self.turn(i, |engine, now, out| engine.handle(now, Input::Packet(packet), out));
-                sessions.set_member(run, self.nodes[i].engine.is_member(run));
             }
-            Err(_) => self.refused += 1,
+            Err(reject) => {
+                self.refused += 1;
+                self.rejects[reject as usize] += 1;
+            }
         }
-        self.nodes[i].sessions = Some(sessions);
     }
 
     /// One call into an engine, and all that comes of it.
@@ -953,6 +1000,14 @@ impl World {
             if let Some(watcher) = &mut self.watcher {
                 watcher(self.now, i, &event);
             }
+            if let Some(log) = &mut self.log {
+                log.push((self.now, Happening::Event(i, event.clone())));
+            }
+            if let (Some(sessions), Some(member)) = (&mut self.nodes[i].sessions, &event.member) {
+                // As the driver does: sessions of members are kept.
+                event.before.iter().filter(|b| b.run != member.run).for_each(|b| sessions.set_member(b.run, false));
+                sessions.set_member(member.run, event.kind != EventKind::Forgotten);
+            }
             if self.keep_events {
                 self.nodes[i].events.push((self.now, event));
             }
@@ -960,7 +1015,8 @@ impl World {
         self.nodes[i].completions.append(&mut out.completions);
         for p in 0..out.len() {
             let to = out.destination(p);
-            self.send(i, to, &out.packets()[p].buf);
+            let via = if self.nodes[i].config.transport == Transport::Tcp { Via::Stream } else { to.via };
+            self.send(i, Destination { via, ..to }, &out.packets()[p].buf);
         }
         self.out = out;
         let node = &mut self.nodes[i];
@@ -998,6 +1054,12 @@ impl World {
         self.fates.sent += 1;
         self.fates.duplicated += u64::from(fate.arrivals[1].is_some());
         self.fates.damaged += u64::from(fate.damage.is_some());
+        if let Some(log) = &mut self.log {
+            let lost = fate.arrivals == [None, None];
+            let Node { run, addr, .. } = self.nodes[i];
+            let letter = Letter { from: i, run, addr, to, frames: frames.to_vec(), lost };
+            log.push((self.now, Happening::Packet(letter)));
+        }
         if fate.arrivals == [None, None] {
             self.fates.lost += 1;
             return;
@@ -1108,6 +1170,9 @@ impl World {
 
     fn post(&mut self, at: Instant, what: What) {
         self.ties += 1;
+        if let What::Arrival(_) = what {
+            self.last_arrival = self.last_arrival.max(at);
+        }
         // Equal times are ordered by the seed, not by who came first.
         self.queue.push(at.max(self.now), mix(self.ties ^ self.seed), what);
     }

@@ -170,7 +170,7 @@ impl<'a> Frame<'a> {
         w.prefixed(|w| self.write_body(w));
     }
 
-    const fn kind(&self) -> u8 {
+    pub const fn kind(&self) -> u8 {
         match self {
             Frame::Hello { .. } => HELLO,
             Frame::Cookie { .. } => COOKIE,

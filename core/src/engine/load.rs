@@ -1,0 +1,42 @@
+//! How full everything is that has a bound.
+
+use super::Engine;
+use super::frames::PULLS_MAX;
+use super::tick::GRAVES_MAX;
+use crate::protocol::contact::CALLS_MAX;
+use crate::protocol::contest::CONTESTS_MAX;
+use crate::protocol::probe::{FLIGHTS_MAX, RELAYS_MAX};
+use crate::protocol::rumor::RUMORS_MAX;
+
+/// One table, queue or list of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub name: &'static str,
+    pub len: usize,
+    /// It is never longer, whatever peers do.
+    pub max: usize,
+}
+
+impl Engine {
+    /// All that grows with what peers send.
+    pub fn loads(&self) -> [Load; 11] {
+        let (listed, live) = (self.members.listed(), self.members.live_len());
+        let (flights, relays, robin) = self.probe.load();
+        let (calls, remembered) = self.contacts.load();
+        [
+            ("members", listed, self.config.max_members.max(1)),
+            ("suspicions", self.suspicions.len(), live),
+            // Three aspects of each member.
+            ("rumors", self.rumors.len(), RUMORS_MAX.min(3 * listed)),
+            ("probes", flights, FLIGHTS_MAX),
+            ("relays", relays, RELAYS_MAX),
+            ("members to probe", robin, self.config.max_members),
+            ("contests", self.contests.len(), CONTESTS_MAX),
+            ("pulls of metadata", self.pulls.len(), PULLS_MAX),
+            ("calls", calls, CALLS_MAX),
+            ("remembered addresses", remembered, self.config.max_remembered),
+            ("graves", self.graves.len(), GRAVES_MAX),
+        ]
+        .map(|(name, len, max)| Load { name, len, max })
+    }
+}
