@@ -12,6 +12,8 @@ INCLUDEDIR ?= $(PREFIX)/include
 DESTDIR    ?=
 
 MINUTES ?= 30
+SEEDS ?= 400
+FIRST ?= 0
 
 VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[[^w]/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 SONAME  := libbruit.so.0
@@ -29,7 +31,7 @@ PYTHON_FILES := $(shell find python -type f -not -path '*/__pycache__/*' -not -p
                   -not -path '*/.*' 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help tools demo sim test test-rust test-python test-docs test-install lint bench papers papers-full soak release install uninstall clean
+.PHONY: help tools demo sim test test-rust test-python test-docs test-install lint bench papers papers-full soak swarm release install uninstall clean
 
 help:
 	@echo 'make demo       five processes, C and Python: they find each other, lose one, get it back; under a minute'
@@ -39,6 +41,7 @@ help:
 	@echo 'make papers     simulated: what papers say beside what we do; papers-full: as large as the papers'
 	@echo 'make soak       false deaths on a busy machine, MINUTES=$(MINUTES)'
 	@echo "make sim        simulated clusters: ARGS='nodes=100 loss=0.1 kill=3 trials=20', or files such as examples/sim/crash.scn"
+	@echo 'make swarm      random clusters with random faults, held to what must hold: SEEDS=$(SEEDS) FIRST=$(FIRST); docs/SWARM.md'
 	@echo 'make install    library, headers, pkg-config and CMake files to DESTDIR=$(DESTDIR) PREFIX=$(PREFIX)'
 	@echo 'make uninstall  removes what make install put there'
 	@echo 'make clean      removes build/, target/ and .venv'
@@ -160,6 +163,11 @@ build/soak/node: demo/node.c include/bruit.h $(RELEASED)
 
 soak: build/soak/node
 	$(PYTHON) bench/soak.py $< $(MINUTES)
+
+swarm: tools
+	$(SAY) 'building the swarm'
+	@$(CARGO) build --quiet --release --package bruit-core --features sim --example swarm
+	@target/release/examples/swarm --seeds $(SEEDS) --first $(FIRST) $(SWARM_FLAGS)
 
 ## Installing. `make release` first, so that `sudo make install` compiles nothing.
 

@@ -3,7 +3,7 @@
 #![cfg(feature = "sim")]
 
 use bruit_core::config::Config;
-use bruit_core::id::{Epoch, Incarnation};
+use bruit_core::id::{Epoch, Incarnation, Version};
 use bruit_core::sim::{Network, World};
 use bruit_core::time::Duration;
 use bruit_core::view::{EventKind, MemberState};
@@ -129,6 +129,23 @@ fn what_one_missed_reaches_it_also_while_others_change_all_the_time() {
             knows(&mut world)
         });
         assert!(steps.is_some(), "seed {seed}: not within 20 s");
+    }
+}
+
+/// The version that was only heard of counted as known in the fingerprint, so nobody asked again.
+#[test]
+fn metadata_that_was_announced_and_lost_on_its_way_is_asked_for_again() {
+    for seed in 0..10 {
+        let (mut world, nodes) = formed(seed, 4);
+        let (teller, listener) = (nodes[1], nodes[2]);
+        nodes.iter().filter(|&&i| i != listener).for_each(|&i| world.cut(i, listener));
+        world.call(teller, |e, now, out| e.set_meta(now, &[("k", Some(&[7; 2_000]))], out)).unwrap();
+        let news = Frame::StateNews { run: world.run_id(teller), version: Version(1) };
+        world.inject(teller, listener, &bytes(&news));
+        world.run_for(ms(800));
+        world.heal();
+        let knows = |w: &mut World| w.view(listener).find("n1").is_some_and(|m| m.meta.contains_key("k"));
+        assert!(world.run_until(secs(5), knows).is_some(), "seed {seed}");
     }
 }
 

@@ -20,11 +20,14 @@
 //! # Ok::<(), bruit_core::Error>(())
 //! ```
 
+pub mod check;
 pub mod net;
 mod queue;
 pub mod report;
 pub mod scenario;
 pub mod script;
+pub mod swarm;
+pub mod transcript;
 pub mod trial;
 pub mod world;
 
