@@ -17,6 +17,9 @@ import bruit
 import pytest
 from bruit.testing import Cluster
 
+# A background job of a shell begins with SIGINT ignored, and so would every program that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A process that forks with threads running is warned of by Python 3.12 and later; that is what these tests do.
 WARNINGS = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
 
