@@ -27,7 +27,7 @@
 //!
 //! | floor | modules | |
 //! |---|---|---|
-//! | 0 words | [`time`] [`rng`] [`id`] [`error`] [`config`] | numbers, names, and every tunable in one table |
+//! | 0 words | [`time`] [`rng`] [`id`] [`error`] [`config`] [`message`] | numbers, names, every tunable in one table, and what applications say to each other |
 //! | 1 bytes | [`wire`]: [`frame`](wire::frame) [`cursor`](wire::cursor) [`envelope`](wire::envelope) [`stream`](wire::stream) | every message there is; sealing; records on a stream |
 //! | 2 contact | [`view`] [`outbox`] [`collection::state`] [`members`] [`telling`] | what applications see; what one call wants done; who exists and how they fare; how it is put into frames |
 //! | 3 protocols | [`protocol`]: [`probe`](protocol::probe) [`suspicion`](protocol::suspicion) [`rumor`](protocol::rumor) [`antientropy`](protocol::antientropy) [`contact`](protocol::contact) [`contest`](protocol::contest) [`damping`](protocol::damping) [`phi`](protocol::phi) | one idea a file; none names another |
@@ -68,6 +68,7 @@ pub mod engine;
 pub mod error;
 pub mod id;
 pub mod members;
+pub mod message;
 pub mod outbox;
 pub mod protocol;
 pub mod rng;

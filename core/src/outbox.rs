@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::id::RunId;
+use crate::message::Delivery;
 use crate::view::Event;
 use crate::wire::envelope;
 use crate::wire::frame::Frame;
@@ -62,6 +63,8 @@ pub struct Outbox {
     pub ridden: usize,
     pub dropped: u64,
     pub events: Vec<Event>,
+    /// For the application, after the events.
+    pub messages: Vec<Delivery>,
     pub completions: Vec<Completion>,
     /// Seeds whose names want resolving (index into `Config::seeds`); answered by `Input::Resolved`.
     pub resolve: Vec<usize>,
@@ -77,6 +80,7 @@ impl Outbox {
             datagram_max,
             dropped: 0,
             events: Vec::new(),
+            messages: Vec::new(),
             completions: Vec::new(),
             resolve: Vec::new(),
         }
@@ -93,6 +97,7 @@ impl Outbox {
         self.ridden = 0;
         self.dropped = 0;
         self.events.clear();
+        self.messages.clear();
         self.completions.clear();
         self.resolve.clear();
     }
@@ -102,7 +107,8 @@ impl Outbox {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.used == 0 && self.events.is_empty() && self.completions.is_empty() && self.resolve.is_empty()
+        let told = self.events.is_empty() && self.messages.is_empty() && self.completions.is_empty();
+        self.used == 0 && told && self.resolve.is_empty()
     }
 
     /// Appends a frame to the packet that is open for `to`, or to a new one. A frame too large for a

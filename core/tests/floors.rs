@@ -11,6 +11,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("id", 0),
     ("error", 0),
     ("config", 0),
+    ("message", 0),
     ("wire", 1),
     ("view", 2),
     ("outbox", 2),
@@ -30,6 +31,8 @@ const WITHIN: &[(&str, &str, &str)] = &[
     ("config", "error", "a value may be refused"),
     ("config", "time", "durations"),
     ("config", "id", "names have one rule"),
+    ("message", "error", "a topic may be refused"),
+    ("message", "id", "who said it"),
     ("outbox", "view", "events"),
     ("members", "view", "states, pictures"),
     ("members", "outbox", "destinations"),
@@ -40,7 +43,7 @@ const WITHIN: &[(&str, &str, &str)] = &[
 ];
 
 /// What runtime may use of the floors below: sockets and threads, and no protocol.
-const RUNTIME: &[&str] = &["time", "rng", "id", "error", "config", "wire", "view", "outbox", "engine"];
+const RUNTIME: &[&str] = &["time", "rng", "id", "error", "config", "message", "wire", "view", "outbox", "engine"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

@@ -334,6 +334,8 @@ struct Driver {
     nodes: Vec<Option<Io>>,
     links: Links,
     timers: Timers,
+    /// Links that ended in this turn, by what they led to. Their nodes are not told yet.
+    severed: Vec<(usize, RunId)>,
     receiver: Receiver,
     outbox: Outbox,
     scratch: Vec<u8>,
@@ -360,6 +362,7 @@ impl Driver {
             nodes: Vec::new(),
             links: Links::default(),
             timers: BTreeSet::new(),
+            severed: Vec::new(),
             receiver: Receiver::new(),
             outbox: Outbox::new(1400),
             scratch: Vec::new(),
@@ -415,6 +418,7 @@ impl Driver {
                 self.turn(&mut events, Some(Duration::ZERO));
             }
             self.fire();
+            self.tell_severed();
             self.links.end_turn();
         }
     }
@@ -430,6 +434,7 @@ impl Driver {
                 Key::Link(id) => self.link(id, event.readable, event.writable, &mut budget),
             }
         }
+        self.tell_severed();
         self.links.end_turn();
     }
 
@@ -839,13 +844,22 @@ impl Driver {
         if io.peers.by_addr.get(&link.peer) == Some(&id) {
             io.peers.by_addr.remove(&link.peer);
         }
-        if let Some(run) = link.run()
-            && io.peers.by_run.get(&run) == Some(&id)
+        if let Some(run) = link.leads_to()
+            && io.peers.by_run.get(&run).is_none_or(|&current| current == id)
         {
             io.peers.by_run.remove(&run);
+            self.severed.push((link.node, run));
         }
         io.node.tally.links.store(io.peers.by_addr.len() as u64, Relaxed);
         io.node.tally.records_dropped.fetch_add(link.unsent() as u64, Relaxed);
+    }
+
+    fn tell_severed(&mut self) {
+        // Telling it may close others: those are told in the next turn, which their engines' deadlines bring.
+        for (slot, run) in std::mem::take(&mut self.severed) {
+            let now = clock::now();
+            self.think(slot, now, |live, out| live.engine.handle(now, Input::Severed { run }, out));
+        }
     }
 
     fn broken(&mut self, id: usize, why: &dyn std::fmt::Display) {

@@ -98,6 +98,8 @@ pub(crate) struct Link {
     pub reader: StreamReader,
     /// The poller tells us when it can be written.
     pub awaits_room: bool,
+    /// The run that packets were queued for: it may break before that run says a word.
+    meant: Option<RunId>,
     /// The last traffic in either direction.
     pub last: Instant,
     /// When the driver looks after it. Never later than its deadline, and moved only then.
@@ -132,6 +134,7 @@ impl Link {
             stage,
             reader: StreamReader::new(),
             awaits_room: matches!(stage, Stage::Connecting { .. }),
+            meant: None,
             last: now,
             armed: now,
             queue: VecDeque::new(),
@@ -168,6 +171,11 @@ impl Link {
         Ok(Some(Link::new(node, socket, peer, Stage::Stranger { until }, now)))
     }
 
+    /// Who misses it when it ends.
+    pub(crate) fn leads_to(&self) -> Option<RunId> {
+        self.run().or(self.meant)
+    }
+
     pub(crate) fn run(&self) -> Option<RunId> {
         match self.stage {
             Stage::Open { run } => run,
@@ -191,6 +199,7 @@ impl Link {
             return false;
         }
         self.queued += size;
+        self.meant = packet.to.run.or(self.meant);
         self.queue.push_back(packet);
         true
     }

@@ -1,0 +1,90 @@
+//! What applications say to each other: to one, to some, or to all.
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::error::{Code, Error};
+use crate::id::{Epoch, NodeName, RunId};
+
+/// Longest topic, in bytes.
+pub const TOPIC_MAX: usize = 64;
+
+/// A topic and what is said under it, in one allocation: a copy costs a pointer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Body {
+    bytes: Arc<[u8]>,
+    topic: u8,
+}
+
+impl Body {
+    /// `E_INVALID` for a topic of more than [`TOPIC_MAX`] bytes or with control characters. The empty one is the
+    /// default topic.
+    pub fn new(topic: &str, data: &[u8]) -> Result<Body, Error> {
+        if !is_topic(topic) {
+            let text = format!("topic {topic:?}: expected at most {TOPIC_MAX} bytes without control characters");
+            return Err(Error::new(Code::Invalid, text));
+        }
+        Ok(Body::read(topic, data))
+    }
+
+    /// The topic is valid: it was checked when the frame was read.
+    pub(crate) fn read(topic: &str, data: &[u8]) -> Body {
+        let mut bytes = Vec::with_capacity(topic.len() + data.len());
+        bytes.extend_from_slice(topic.as_bytes());
+        bytes.extend_from_slice(data);
+        Body { bytes: bytes.into(), topic: topic.len() as u8 }
+    }
+
+    pub fn topic(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..self.topic.into()]).expect("a topic is text")
+    }
+
+    pub fn data(&self) -> &[u8] {
+        &self.bytes[self.topic.into()..]
+    }
+
+    /// Bytes of both.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {} B", self.topic(), self.data().len())
+    }
+}
+
+pub(crate) fn is_topic(topic: &str) -> bool {
+    topic.len() <= TOPIC_MAX && !topic.bytes().any(|b| b < 0x20 || b == 0x7f)
+}
+
+/// What a member has told us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Who said it first; with a broadcast not who passed it on.
+    pub from: NodeName,
+    pub epoch: Epoch,
+    pub run: RunId,
+    pub manner: Manner,
+    pub body: Body,
+}
+
+/// How it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// To us, in a datagram that may be lost, doubled or overtaken.
+    BestEffort,
+    /// To us, in the order of its sender and topic, at most once.
+    Reliable,
+    /// To us, and an answer is waited for. `id` is the asker's.
+    Request { id: u64 },
+    /// To all. `seq` counts the origin's broadcasts in this run.
+    Broadcast { seq: u64 },
+}
