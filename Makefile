@@ -167,7 +167,12 @@ soak: build/soak/node
 swarm: tools
 	$(SAY) 'building the swarm'
 	@$(CARGO) build --quiet --release --package bruit-core --features sim --example swarm
+	@$(CARGO) build --quiet --package bruit-core --features sim --example swarm
 	@target/release/examples/swarm --seeds $(SEEDS) --first $(FIRST) $(SWARM_FLAGS)
+	@debug=$$(target/debug/examples/swarm --seeds 40 --first $(FIRST) --hash) && \
+	  release=$$(target/release/examples/swarm --seeds 40 --first $(FIRST) --hash) && \
+	  if [ "$$debug" = "$$release" ]; then echo "debug and release agree on 40 seeds: $$debug"; \
+	  else echo "debug and release differ on 40 seeds: $$debug, $$release"; exit 1; fi
 
 ## Installing. `make release` first, so that `sudo make install` compiles nothing.
 

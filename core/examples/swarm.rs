@@ -25,10 +25,13 @@ struct Options {
     keep_going: bool,
     /// Prints the run of the smallest schedule that fails.
     transcript: bool,
+    /// Prints nothing but a hash over all runs.
+    hash: bool,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { seeds: FULL, first: 0, table: false, keep_going: false, transcript: false };
+    let mut options =
+        Options { seeds: FULL, first: 0, table: false, keep_going: false, transcript: false, hash: false };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut number = || args.next().and_then(|n| n.parse().ok()).ok_or(format!("{arg} needs a number"));
@@ -38,9 +41,10 @@ fn options() -> Result<Options, String> {
             "--coverage" => options.table = true,
             "--keep-going" => options.keep_going = true,
             "--transcript" => options.transcript = true,
+            "--hash" => (options.hash, options.keep_going) = (true, true),
             _ => {
                 return Err(format!(
-                    "{arg}? usage: swarm [--seeds n] [--first seed] [--coverage] [--keep-going] [--transcript]"
+                    "{arg}? usage: swarm [--seeds n] [--first seed] [--coverage] [--keep-going] [--transcript] [--hash]"
                 ));
             }
         }
@@ -60,6 +64,10 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let mut total = Total::default();
     let failed = run_all(&options, &mut total);
+    if options.hash {
+        println!("{:016x}", total.hash());
+        return ExitCode::SUCCESS;
+    }
     total.print(&options);
     for seed in &failed {
         explain(*seed, options.transcript);
@@ -114,13 +122,15 @@ fn run_all(options: &Options, total: &mut Total) -> Vec<u64> {
         for (seed, result) in receive {
             let failure = total.add(seed, result);
             if let Some(text) = failure {
-                println!("seed {seed}: {text}");
+                if !options.hash {
+                    println!("seed {seed}: {text}");
+                }
                 failed.push(seed);
                 stop.store(!options.keep_going, Relaxed);
             }
-            if told.elapsed() >= Duration::from_secs(5) {
+            if told.elapsed() >= Duration::from_secs(5) && !options.hash {
                 told = Instant::now();
-                let done = total.traces.len() as u64 + failed.len() as u64;
+                let done = total.done;
                 let left = began.elapsed().mul_f64((options.seeds - done.min(options.seeds)) as f64 / done as f64);
                 println!(
                     "{done} of {} seeds, {} failed, {:.0} s left",
@@ -137,6 +147,7 @@ fn run_all(options: &Options, total: &mut Total) -> Vec<u64> {
 
 #[derive(Default)]
 struct Total {
+    done: u64,
     traces: BTreeMap<u64, u64>,
     coverage: Coverage,
     steps: u64,
@@ -151,6 +162,7 @@ struct Total {
 impl Total {
     /// Why it failed, if it did.
     fn add(&mut self, seed: u64, result: Result<Outcome, String>) -> Option<String> {
+        self.done += 1;
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(panic) => {
@@ -158,6 +170,7 @@ impl Total {
                 return Some(format!("panicked: {panic}"));
             }
         };
+        self.traces.insert(seed, outcome.trace);
         self.coverage.add(&outcome.coverage);
         self.steps += outcome.steps;
         self.simulated += outcome.simulated;
@@ -170,8 +183,12 @@ impl Total {
             *self.rules.entry(violation.rule.name()).or_default() += 1;
             return Some(violation.to_string());
         }
-        self.traces.insert(seed, outcome.trace);
         None
+    }
+
+    /// Over all runs, whatever came of them: the same in every build and on every machine.
+    fn hash(&self) -> u64 {
+        self.traces.iter().fold(0, |hash, (seed, trace)| mix(mix(hash ^ seed) ^ trace))
     }
 
     fn print(&self, options: &Options) {
@@ -181,14 +198,14 @@ impl Total {
                 println!("{seeds:>8} {name}{why}");
             }
         }
-        let hash = self.traces.iter().fold(0, |hash, (seed, trace)| mix(mix(hash ^ seed) ^ trace));
         let (share, seed) = self.slowest;
         println!(
-            "{} seeds passed, {} steps, {:.1} h simulated; slowest agreement {:.0} % of its bound (seed {seed}); traces {hash:016x}",
-            self.traces.len(),
+            "{} seeds passed, {} steps, {:.1} h simulated; slowest agreement {:.0} % of its bound (seed {seed}); traces {:016x}",
+            self.done - self.rules.values().sum::<u64>(),
             self.steps,
             self.simulated.as_secs_f64() / 3600.0,
             share * 100.0,
+            self.hash(),
         );
         println!("busiest second: {} packets for each node (seed {})", self.busiest.0, self.busiest.1);
         for (rule, n) in &self.rules {

@@ -231,7 +231,7 @@ impl Plan {
         let sleeps = faults.contains(&Fault::Sleep);
         let least = if sleeps { 30_000 } else { 5_000 };
         let chaos = Duration::from_millis(least + rng.below(45_000 - least));
-        let odd = if rng.chance(1, 4) { draw_odd(rng, n) } else { Vec::new() };
+        let mut odd = if rng.chance(1, 4) { draw_odd(rng, n) } else { Vec::new() };
         let (seeds, named) = (rng.index(3), rng.chance(1, 4));
         let mut actions = Vec::new();
         for &fault in &faults {
@@ -244,6 +244,9 @@ impl Plan {
         let names = n + newcomers.sum::<usize>();
         let tight = rng.chance(1, if faults.contains(&Fault::Rename) || faults.contains(&Fault::Herd) { 2 } else { 8 });
         let options = draw_options(rng, names, tight, sleeps);
+        if options.iter().any(|(key, _)| *key == "detector") && rng.chance(1, 2) {
+            odd.extend((0..n).filter(|i| i % 3 > 0).map(|i| (i, "detector", "swim".to_string())));
+        }
         Plan { seed, n, options, odd, sealing, seeds, named, clocks, chaos, faults, actions, heal }
     }
 
