@@ -55,7 +55,8 @@
 //!
 //! Beside the code: what one file promises. `core/tests/membership.rs`: whole clusters in the simulated world.
 //! `core/tests/swarm.rs`: random ones with random faults, and rules that always hold (docs/SWARM.md, `make swarm`);
-//! `core/tests/lessons.rs`: what was found so. `core/tests/scenarios.rs`, `core/tests/node.rs`: real sockets. `tests/`: the C library. `python/tests/`: the package.
+//! `core/tests/lessons.rs`: what was found so. `tests/transcripts/`: runs to be read, kept by `core/tests/transcripts.rs`.
+//! `core/tests/scenarios.rs`, `core/tests/node.rs`: real sockets. `tests/`: the C library. `python/tests/`: the package.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]

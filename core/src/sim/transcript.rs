@@ -1,12 +1,12 @@
 //! A run as text: who said what to whom, and what each told its application.
 //!
 //! ```text
-//!    3.202  b → c     PING 71 · SUSPECT c 0 by 1
-//!    3.203  c → b     ACK 71 · ALIVE c 1
-//!    3.203  b       ! ALIVE c, was suspect
+//!    3.202  b → c      PING 71 · SUSPECT c 0 by 1
+//!    3.203  c → b      ACK 71 · ALIVE c 1
+//!    3.203  b        ! ALIVE c 1, was suspect
 //! ```
 //!
-//! Seconds since the world began; → is a datagram, ⇒ a stream; `(lost)`: it never arrives; `!` an event; `--` what
+//! Seconds since it began; → is a datagram, ⇒ a stream; `(lost)`: it never arrives; `!` an event; `--` what
 //! befell the world. Runs and addresses go by the name of their node: `c` in its first life, `c/2` in its second. The
 //! incarnation follows the name. Epochs are in seconds since the world began, as a right clock shows them.
 
@@ -26,11 +26,10 @@ use crate::view::{Event, EventKind, MemberState, changed};
 use crate::wire::frame::{Frame, Frames};
 
 /// What happened, so far.
-#[derive(Default)]
 pub struct Transcript {
+    began: Instant,
     lines: Vec<(Instant, Line)>,
-    /// How many runs each node had, and what each run is called.
-    lives: Vec<u32>,
+    /// What each run is called, and each address by who was there last.
     runs: BTreeMap<RunId, String>,
     addresses: BTreeMap<SocketAddr, String>,
 }
@@ -40,11 +39,35 @@ enum Line {
     Note(String),
 }
 
+/// A line as it is read.
+enum Row {
+    Skipped(u32),
+    Text(Instant, String),
+    Said { at: Instant, from: String, to: String, what: String },
+}
+
+impl Line {
+    fn is_idle(&self) -> bool {
+        let Line::Happening(Happening::Packet(Letter { frames, lost: false, .. })) = self else { return false };
+        let probes = |frame| matches!(frame, Frame::Ping { .. } | Frame::Ack { .. } | Frame::Heartbeats { .. });
+        parse(frames).all(probes)
+    }
+}
+
 impl Transcript {
     /// Takes down all that happens in `world` from now on.
     pub fn of(world: &mut World) -> Transcript {
         world.log = Some(Vec::new());
-        Transcript::default()
+        let mut transcript = Transcript {
+            began: world.now().mono,
+            lines: Vec::new(),
+            runs: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+        };
+        for i in 0..world.len() {
+            transcript.meet(world.name(i), world.run_id(i), world.address(i));
+        }
+        transcript
     }
 
     /// What befalls the world.
@@ -53,73 +76,87 @@ impl Transcript {
         self.lines.push((world.now().mono, Line::Note(text.to_owned())));
     }
 
+    /// One thing that happened.
+    pub fn add(&mut self, world: &World, at: Instant, happening: Happening) {
+        if let Happening::Packet(letter) = &happening {
+            self.meet(world.name(letter.from), letter.run, letter.addr);
+        }
+        self.lines.push((at, Line::Happening(happening)));
+    }
+
+    /// All of it; or without packets that do no more than probe, and arrive: those are counted. What one says to several
+    /// at once is one line.
+    pub fn text(&mut self, world: &mut World, all: bool) -> String {
+        self.catch_up(world);
+        let mut rows: Vec<Row> = Vec::new();
+        for (at, line) in &self.lines {
+            let skip = !all && line.is_idle();
+            let row = match line {
+                _ if skip => Row::Skipped(1),
+                Line::Happening(Happening::Packet(letter)) => self.said(*at, letter),
+                Line::Happening(Happening::Event(i, run, event)) => {
+                    Row::Text(*at, self.event(world.name(*i), *run, event))
+                }
+                Line::Note(text) => Row::Text(*at, format!("-- {text}")),
+            };
+            match (rows.last_mut(), row) {
+                (Some(Row::Skipped(n)), Row::Skipped(_)) => *n += 1,
+                (Some(Row::Said { at, from, to, what }), Row::Said { at: then, from: by, to: also, what: that })
+                    if self.clock(*at) == self.clock(then) && *from == by && *what == that =>
+                {
+                    to.push(' ');
+                    to.push_str(&also);
+                }
+                (_, row) => rows.push(row),
+            }
+        }
+        rows.iter().map(|row| self.row(row)).collect()
+    }
+
+    fn row(&self, row: &Row) -> String {
+        match row {
+            Row::Skipped(n) => format!("          · {n} that only probe\n"),
+            Row::Text(at, text) => format!("{}  {text}\n", self.clock(*at)),
+            Row::Said { at, from, to, what } => format!("{}  {:<9}  {what}\n", self.clock(*at), format!("{from} {to}")),
+        }
+    }
+
+    fn clock(&self, at: Instant) -> String {
+        let ms = at.since(self.began).as_millis();
+        format!("{:>4}.{:03}", ms / 1000, ms % 1000)
+    }
+
     fn catch_up(&mut self, world: &mut World) {
         let log = world.log.as_mut().map(core::mem::take).unwrap_or_default();
         log.into_iter().for_each(|(at, happening)| self.add(world, at, happening));
     }
 
-    /// One thing that happened.
-    pub fn add(&mut self, world: &World, at: Instant, happening: Happening) {
-        if let Happening::Packet(letter) = &happening {
-            self.meet(world.name(letter.from), letter);
-        }
-        self.lines.push((at, Line::Happening(happening)));
-    }
-
-    /// All of it; or without packets that only probe and arrive: those are counted.
-    pub fn text(&mut self, world: &mut World, all: bool) -> String {
-        self.catch_up(world);
-        let mut text = String::new();
-        let mut skipped = 0;
-        for (at, line) in &self.lines {
-            if let (Line::Happening(Happening::Packet(Letter { frames, lost: false, .. })), false) = (line, all) {
-                if parse(frames).all(|frame| matches!(frame, Frame::Ping { .. } | Frame::Ack { .. })) {
-                    skipped += 1;
-                    continue;
-                }
-            }
-            if core::mem::take(&mut skipped) > 0 {
-                text.push_str("          ·\n");
-            }
-            let at = at.as_nanos() / 1_000_000 - 1_000;
-            text.push_str(&format!("{:>4}.{:03}  ", at / 1000, at % 1000));
-            text.push_str(&self.line(world, line));
-            text.push('\n');
-        }
-        text
-    }
-
-    fn meet(&mut self, name: &str, letter: &Letter) {
-        if self.runs.contains_key(&letter.run) {
+    fn meet(&mut self, name: &str, run: RunId, addr: SocketAddr) {
+        if self.runs.contains_key(&run) {
             return;
         }
-        if self.lives.len() <= letter.from {
-            self.lives.resize(letter.from + 1, 0);
-        }
-        self.lives[letter.from] += 1;
-        let name = match self.lives[letter.from] {
-            1 => name.to_owned(),
-            life => format!("{name}/{life}"),
-        };
-        self.addresses.insert(letter.addr, name.clone());
-        self.runs.insert(letter.run, name);
+        // Two nodes of one name are told apart, too.
+        let life = 1 + self.runs.values().filter(|known| known.split('/').next() == Some(name)).count();
+        let name = if life == 1 { name.to_owned() } else { format!("{name}/{life}") };
+        self.addresses.insert(addr, name.clone());
+        self.runs.insert(run, name);
     }
 
-    fn line(&self, world: &World, line: &Line) -> String {
-        match line {
-            Line::Note(text) => format!("-- {text}"),
-            Line::Happening(Happening::Packet(Letter { run, to, frames, lost, .. })) => {
-                let arrow = if to.via == Via::Stream { '⇒' } else { '→' };
-                let to = to.run.and_then(|run| self.runs.get(&run)).or_else(|| self.addresses.get(&to.addr));
-                let way = format!("{} {arrow} {}", self.runs[run], to.map_or("nobody", |name| name));
-                let said: Vec<String> = parse(frames).map(|frame| self.named(&frame.to_string())).collect();
-                format!("{way:<9}  {}{}", said.join(" · "), if *lost { "  (lost)" } else { "" })
-            }
-            Line::Happening(Happening::Event(i, event)) => self.event(world.name(*i), event),
+    fn said(&self, at: Instant, letter: &Letter) -> Row {
+        let Letter { run, to, frames, lost, .. } = letter;
+        let arrow = if to.via == Via::Stream { '⇒' } else { '→' };
+        let to = to.run.and_then(|run| self.runs.get(&run)).or_else(|| self.addresses.get(&to.addr));
+        let what: Vec<String> = parse(frames).map(|frame| self.named(&frame.to_string())).collect();
+        Row::Said {
+            at,
+            from: format!("{} {arrow}", self.runs[run]),
+            to: to.map_or("nobody", |name| name).to_owned(),
+            what: format!("{}{}", what.join(" · "), if *lost { "  (lost)" } else { "" }),
         }
     }
 
-    fn event(&self, name: &str, event: &Event) -> String {
+    fn event(&self, name: &str, run: RunId, event: &Event) -> String {
+        let name = self.runs.get(&run).map_or(name, |name| name);
         let mut text = format!("{name:<9}! {}", event.kind.name());
         if let Some(member) = &event.member {
             let run = self.runs.get(&member.run).map_or(&*member.name, |name| name);
@@ -164,8 +201,10 @@ impl Transcript {
         let mut words: Vec<String> = text.split(' ').map(ToOwned::to_owned).collect();
         for i in 1..words.len() {
             if words[i - 1].ends_with("epoch") {
-                if let Some(ms) = words[i].parse().ok().and_then(|ms: u64| ms.checked_sub(BIRTH + 1_000)) {
-                    words[i] = format!("{}.{:03}", ms / 1000, ms % 1000);
+                // Zero is none.
+                if let Some(ms) = words[i].parse().ok().filter(|&ms: &u64| ms >= BIRTH) {
+                    let ms = ms as i64 - (BIRTH + 1_000) as i64;
+                    words[i] = format!("{}{}.{:03}", if ms < 0 { "-" } else { "" }, ms.abs() / 1000, ms.abs() % 1000);
                 }
             }
         }

@@ -48,7 +48,7 @@ pub type Watcher = Box<dyn FnMut(Instant, NodeIndex, &Event) + Send>;
 #[derive(Clone, Debug)]
 pub enum Happening {
     Packet(Letter),
-    Event(NodeIndex, Event),
+    Event(NodeIndex, RunId, Event),
 }
 
 /// A packet as it left.
@@ -59,7 +59,7 @@ pub struct Letter {
     pub addr: SocketAddr,
     pub to: Destination,
     pub frames: Vec<u8>,
-    /// It gets lost on its way.
+    /// It gets lost on its way, or the machine that it goes to has no power.
     pub lost: bool,
 }
 
@@ -1001,7 +1001,7 @@ impl World {
                 watcher(self.now, i, &event);
             }
             if let Some(log) = &mut self.log {
-                log.push((self.now, Happening::Event(i, event.clone())));
+                log.push((self.now, Happening::Event(i, self.nodes[i].run, event.clone())));
             }
             if let (Some(sessions), Some(member)) = (&mut self.nodes[i].sessions, &event.member) {
                 // As the driver does: sessions of members are kept.
@@ -1055,7 +1055,7 @@ impl World {
         self.fates.duplicated += u64::from(fate.arrivals[1].is_some());
         self.fates.damaged += u64::from(fate.damage.is_some());
         if let Some(log) = &mut self.log {
-            let lost = fate.arrivals == [None, None];
+            let lost = fate.arrivals == [None, None] || receiver.is_some_and(|j| self.nodes[j].dark);
             let Node { run, addr, .. } = self.nodes[i];
             let letter = Letter { from: i, run, addr, to, frames: frames.to_vec(), lost };
             log.push((self.now, Happening::Packet(letter)));

@@ -56,14 +56,15 @@ pub fn run(plan: &Plan) -> Outcome {
 
 /// With a rule broken in every engine: the checks must notice.
 pub fn run_with(plan: &Plan, mutant: Option<Mutant>) -> Outcome {
-    let mut swarm = Swarm::new(plan, mutant, None);
+    let mut swarm = Swarm::new(plan, mutant);
     let violation = swarm.play().err();
     swarm.outcome(violation)
 }
 
 /// The whole run as text.
 pub fn transcript(plan: &Plan) -> String {
-    let mut swarm = Swarm::new(plan, None, Some(Transcript::default()));
+    let mut swarm = Swarm::new(plan, None);
+    swarm.transcript = Some(Transcript::of(&mut swarm.world));
     let end = swarm.play().err();
     let end = end.map_or("all is well".to_string(), |violation| violation.to_string());
     swarm.note(|| end);
@@ -108,7 +109,7 @@ const SPARE: usize = 1_000;
 const SEED_NAME: &str = "seed.example";
 
 impl<'a> Swarm<'a> {
-    fn new(plan: &'a Plan, mutant: Option<Mutant>, transcript: Option<Transcript>) -> Swarm<'a> {
+    fn new(plan: &'a Plan, mutant: Option<Mutant>) -> Swarm<'a> {
         let mut world = World::new(plan.seed);
         world.sealed = plan.sealing != Sealing::None;
         world.mutant = mutant;
@@ -125,7 +126,7 @@ impl<'a> Swarm<'a> {
             addresses: SPARE,
             writes: 0,
             coverage: Coverage::default(),
-            transcript,
+            transcript: None,
             read: Vec::new(),
             agreed: None,
         }
