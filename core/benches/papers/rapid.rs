@@ -271,6 +271,7 @@ fn fault_rows(fault: Fault, theirs: &Outcome, ours: &Outcome) -> Vec<Row> {
         },
         Row {
             reach: Some(if fault == Fault::FlipFlop { 1.0 } else { 0.0 }),
+            slack: Slack::By(if fault == Fault::FlipFlop { 0.5 } else { 0.0 }),
             note: match fault {
                 Fault::FlipFlop => {
                     "a first return is free by design: who was cut off once is back at once; Rapid takes \
