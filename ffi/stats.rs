@@ -164,6 +164,22 @@ pub struct bruit_stats {
     pub rejected_checksum: u64,
     /** accusations against us that we did not refute, because our own link fails again and again (`flap_half_life`) */
     pub held_back: u64,
+    /** messages to single members that were sent or queued */
+    pub messages_sent: u64,
+    /** messages handed to the application */
+    pub messages_received: u64,
+    /** messages and replies refused with E_BUSY because send_queue was full */
+    pub messages_refused: u64,
+    /** requests that were sent or queued */
+    pub requests: u64,
+    /** requests that had no answer in time */
+    pub requests_timed_out: u64,
+    /** replies to requests that had ended */
+    pub replies_late: u64,
+    /** parts of messages that came again */
+    pub items_seen: u64,
+    /** parts of messages dropped because they came ahead of the room that was given */
+    pub items_refused: u64,
 }
 
 /// One counter.
@@ -310,6 +326,14 @@ const FIELDS: &[&str] = &[
     "rejected_tag",
     "rejected_checksum",
     "held_back",
+    "messages_sent",
+    "messages_received",
+    "messages_refused",
+    "requests",
+    "requests_timed_out",
+    "replies_late",
+    "items_seen",
+    "items_refused",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

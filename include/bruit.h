@@ -613,6 +613,22 @@ typedef struct bruit_stats {
     uint64_t rejected_checksum;
     /** accusations against us that we did not refute, because our own link fails again and again (`flap_half_life`) */
     uint64_t held_back;
+    /** messages to single members that were sent or queued */
+    uint64_t messages_sent;
+    /** messages handed to the application */
+    uint64_t messages_received;
+    /** messages and replies refused with E_BUSY because send_queue was full */
+    uint64_t messages_refused;
+    /** requests that were sent or queued */
+    uint64_t requests;
+    /** requests that had no answer in time */
+    uint64_t requests_timed_out;
+    /** replies to requests that had ended */
+    uint64_t replies_late;
+    /** parts of messages that came again */
+    uint64_t items_seen;
+    /** parts of messages dropped because they came ahead of the room that was given */
+    uint64_t items_refused;
 } bruit_stats;
 
 /** One counter. */

@@ -48,6 +48,11 @@ macro_rules! codes {
                 match self { $(Code::$variant => $name,)* }
             }
 
+            /// The code of that number.
+            pub fn from_number(number: i64) -> Option<Code> {
+                Code::ALL.iter().copied().find(|&code| code as i64 == number)
+            }
+
             pub const fn describe(self) -> &'static str {
                 match self { $(Code::$variant => $text,)* }
             }

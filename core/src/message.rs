@@ -45,6 +45,10 @@ impl Body {
         &self.bytes[self.topic.into()..]
     }
 
+    pub fn is_under_topic_of(&self, other: &Body) -> bool {
+        self.bytes[..self.topic.into()] == other.bytes[..other.topic.into()]
+    }
+
     /// Bytes of both.
     pub fn len(&self) -> usize {
         self.bytes.len()

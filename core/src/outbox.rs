@@ -6,8 +6,9 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use crate::id::RunId;
-use crate::message::Delivery;
+use crate::error::Error;
+use crate::id::{NodeName, RunId};
+use crate::message::{Body, Delivery};
 use crate::view::Event;
 use crate::wire::envelope;
 use crate::wire::frame::Frame;
@@ -52,6 +53,12 @@ pub enum Completion {
     Joined { id: u64, answered: usize, refused: Option<alloc::string::String> },
     /// Enough peers acknowledged that we left, or the deadline passed (`told` is false).
     LeaveDone { told: bool },
+    /// That member has a message for which a receipt was wanted (`status` 0), or will not have it (an error code).
+    Received { id: u64, status: i32 },
+    /// A request has ended: with the answer, or without one.
+    Replied { id: u64, answer: core::result::Result<Body, Error> },
+    /// After a refusal there is room again for messages to that member.
+    Writable { to: NodeName },
 }
 
 #[derive(Debug)]

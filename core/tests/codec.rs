@@ -5,7 +5,9 @@ mod samples;
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::rng::Rng;
 use bruit_core::wire::cursor::{Reader, Writer};
-use bruit_core::wire::frame::{Beats, Entries, Frame, Frames, HELLO_LEN, Record, Runs, StateEntry, SummaryEntry};
+use bruit_core::wire::frame::{
+    Beats, Entries, Frame, Frames, HELLO_LEN, Item, ItemKind, Record, Runs, StateEntry, SummaryEntry,
+};
 use core::net::SocketAddr;
 use proptest::prelude::*;
 use samples::{KINDS, Stock, encoded, kind};
@@ -91,7 +93,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     let counter = || number(COUNTER_MAX);
     let plain = (0..KINDS, [counter(), counter(), counter(), counter()], [number(u64::MAX), number(u64::MAX)]);
     let shorts = any::<[u32; 4]>();
-    let words = (run(), addr(), "[a-z字.-]{1,80}", "\\PC{0,22}");
+    let words = (run(), addr(), "[a-z字.-]{1,80}", "\\PC{0,16}");
     let lists = (runs(), state(), summary(), 0..=7u32, beats());
     (plain, shorts, words, lists, any::<bool>()).prop_map(|(plain, shorts, words, lists, yes)| Parts {
         kind: plain.0,
@@ -155,7 +157,22 @@ impl Parts {
             19 => Frame::Want { runs },
             20 => Frame::TablePull { cursor: s },
             21 => Frame::TableNext { cursor: s },
-            _ => Frame::Heartbeats { idle: a, fingerprint, beats: Beats(&self.beats) },
+            22 => Frame::Heartbeats { idle: a, fingerprint, beats: Beats(&self.beats) },
+            23 => Frame::Message { topic: &self.text, data: &self.state },
+            24 => Frame::Item(Item {
+                bulk: self.yes,
+                prompt: !self.yes,
+                session: a,
+                seq: b,
+                kind: ItemKind(s),
+                id: seq,
+                status: t,
+                rest: fingerprint,
+                after: c,
+                topic: &self.text,
+                data: &self.summary,
+            }),
+            _ => Frame::ItemAck { bulk: self.yes, session: a, upto: b, room: seq },
         }
     }
 }

@@ -148,6 +148,14 @@ AT(bruit_stats, rejected_derive_limit, 560);
 AT(bruit_stats, rejected_tag, 568);
 AT(bruit_stats, rejected_checksum, 576);
 AT(bruit_stats, held_back, 584);
+AT(bruit_stats, messages_sent, 592);
+AT(bruit_stats, messages_received, 600);
+AT(bruit_stats, messages_refused, 608);
+AT(bruit_stats, requests, 616);
+AT(bruit_stats, requests_timed_out, 624);
+AT(bruit_stats, replies_late, 632);
+AT(bruit_stats, items_seen, 640);
+AT(bruit_stats, items_refused, 648);
 
 ASSERT(BRUIT_OK == 0 && BRUIT_E_INVALID == -1 && BRUIT_E_HANDLE == -2 && BRUIT_E_STATE == -3);
 ASSERT(BRUIT_E_DEADLOCK == -4 && BRUIT_E_FORKED == -5 && BRUIT_E_TIMEOUT == -6 && BRUIT_E_BUFFER == -7);

@@ -223,6 +223,19 @@ group "Metadata" {
     meta_inline: usize as Size = "256B", in "0" to "4KiB", from "chosen by feel: several members still fit in a datagram";
 }
 
+group "Messages" {
+    /// Largest message, without its topic. What is larger is refused where it is sent.
+    max_message: usize as Size = "4MiB", in "1KiB" to "1GiB", from "chosen by feel: gRPC's default, too";
+    /// What may wait for one member's acknowledgement; what comes after is refused with E_BUSY. An empty queue takes any message.
+    send_queue: usize as Size = "8MiB", in "64KiB" to "4GiB", from "chosen by feel: two of the largest messages", live;
+    /// What may be on its way to one member in each lane before it is acknowledged.
+    lane_window: usize as Size = "256KiB" / "1MiB" / "256KiB", in "64KiB" to "16MiB", from "chosen: a gigabyte a second at 250 us of round trip; wan: 20 MB a second at 50 ms";
+    /// Messages that may wait for the application, in bytes. Beyond it members are not given room to send more, and best-effort messages drop their oldest.
+    inbox_bytes: usize as Size = "16MiB", in "64KiB" to "4GiB", from "chosen by feel: four of the largest messages";
+    /// Requests without an answer yet, ours to all members together.
+    max_requests: usize as Count = 65536, in 1 to 16777216, unit "requests", from "chosen by feel: beyond what one process waits for";
+}
+
 group "Limits and resources" {
     /// Largest datagram with its envelope. What is larger goes by stream.
     max_datagram: usize as Size = "1400B" / "1200B" / "1400B", in "576B" to "8900B", from "memberlist's UDPBufferSize; wan: what RFC 9000 §14 lets every path carry";
@@ -235,7 +248,7 @@ group "Limits and resources" {
     /// Open links by stream. When full, the least recently used one is closed.
     max_links: usize as Count = 64, in 1 to 65536, unit "links", from "chosen by feel: far below the usual limit of 1,024 descriptors";
     /// What may wait to be sent on one link; what comes after is dropped and counted.
-    link_queue: usize as Size = "256KiB", in "128KiB" to "1GiB", from "chosen by feel: four times the largest metadata";
+    link_queue: usize as Size = "1MiB" / "4MiB" / "1MiB", in "128KiB" to "1GiB", from "chosen: four times `lane_window`";
     /// An unused link is closed after this.
     link_idle: Duration as Time = "1m", in "1s" to "24h", from "chosen by feel";
     /// Connecting and shaking hands may take so long together.

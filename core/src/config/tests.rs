@@ -196,8 +196,16 @@ fn only_live_options_change_while_running() {
     refused(Code::Invalid, "duration", config.set_live("probe_interval", "2"));
     refused(Code::Invalid, "less than probe_interval", config.set_live("probe_timeout", "1s"));
     let live: Vec<_> = Config::descs().iter().filter(|desc| desc.live).map(|desc| desc.key).collect();
-    let named =
-        ["heal_interval", "indirect_checks", "local_health_max", "stream_ping", "buddy", "nacks", "flap_half_life"];
+    let named = [
+        "heal_interval",
+        "indirect_checks",
+        "local_health_max",
+        "stream_ping",
+        "buddy",
+        "nacks",
+        "flap_half_life",
+        "send_queue",
+    ];
     let phi = ["phi_threshold", "phi_first_interval", "phi_min_deviation", "phi_max_interval"];
     for desc in Config::descs() {
         let family = ["probe_", "suspicion_", "gossip_", "sync_", "forget_"].iter().any(|p| desc.key.starts_with(p));

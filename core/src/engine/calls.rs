@@ -126,7 +126,7 @@ impl Engine {
         });
     }
 
-    fn must_be_member(&self) -> Result<()> {
+    pub(super) fn must_be_member(&self) -> Result<()> {
         match self.life {
             Life::Member => Ok(()),
             Life::New => Err(Error::new(Code::State, "the node is not started; nothing changed")),

@@ -213,6 +213,17 @@ impl Engine {
             }
             Frame::StateNews { run, version } => self.hear_version(now, by, run, version, out),
 
+            // Messages.
+            Frame::Message { topic, data } if by.home.is_some() => self.on_message(by, topic, data, out),
+            Frame::Item(item) if by.home.is_some() => self.on_item(now, by, item, out),
+            Frame::ItemAck { bulk, session, upto, room } => {
+                // To where the member is, whatever way its answer came.
+                let home = self.members.find(by.run).and_then(|p| self.members.get(p)).filter(|e| e.is_live());
+                if let Some(home) = home.map(|e| e.to()) {
+                    self.on_item_ack(now, home, (bulk, session, upto, room), out);
+                }
+            }
+
             // Answers that are larger than their questions: for members, at their own address.
             frame => match by.home {
                 None => self.counters.unexpected += 1,

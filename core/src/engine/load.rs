@@ -19,7 +19,7 @@ pub struct Load {
 
 impl Engine {
     /// All that grows with what peers send.
-    pub fn loads(&self) -> [Load; 11] {
+    pub fn loads(&self) -> [Load; 13] {
         let (listed, live) = (self.members.listed(), self.members.live_len());
         let (flights, relays, robin) = self.probe.load();
         let (calls, remembered) = self.contacts.load();
@@ -35,6 +35,8 @@ impl Engine {
             ("pulls of metadata", self.pulls.len(), PULLS_MAX),
             ("calls", calls, CALLS_MAX),
             ("remembered addresses", remembered, self.config.max_remembered),
+            ("lanes", self.lanes.len(), listed),
+            ("requests", self.requests.len(), self.config.max_requests),
             ("graves", self.graves.len(), GRAVES_MAX),
         ]
         .map(|(name, len, max)| Load { name, len, max })

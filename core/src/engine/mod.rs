@@ -7,6 +7,7 @@
 
 mod calls;
 mod counters;
+mod direct;
 mod frames;
 mod load;
 mod mutant;
@@ -14,11 +15,13 @@ mod news;
 mod picture;
 mod tick;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 pub use counters::Counters;
+pub use direct::Sending;
 pub use load::Load;
 #[cfg(feature = "sim")]
 pub use mutant::Mutant;
@@ -33,8 +36,10 @@ use crate::protocol::antientropy::AntiEntropy;
 use crate::protocol::contact::Contacts;
 use crate::protocol::contest::Contests;
 use crate::protocol::damping::Damping;
+use crate::protocol::lane::{Arrived, Lanes};
 use crate::protocol::phi::heartbeats::Heartbeats;
 use crate::protocol::probe::Probe;
+use crate::protocol::request::Requests;
 use crate::protocol::rumor::Rumors;
 use crate::protocol::suspicion::Suspicions;
 use crate::rng::Rng;
@@ -94,6 +99,8 @@ pub struct Engine {
     contacts: Contacts,
     contests: Contests,
     damping: Damping,
+    lanes: Lanes,
+    requests: Requests,
     telling: Telling,
     counters: Counters,
     life: Life,
@@ -111,6 +118,14 @@ pub struct Engine {
     pictures: Pictures,
     /// Pulls of metadata under way, and until when they may be.
     pulls: BTreeMap<Peer, Instant>,
+    /// Numbers of receipts, so far.
+    receipts: u64,
+    /// Whose `send_queue` was full: there will be a [`Completion::Writable`](crate::outbox::Completion).
+    refused: BTreeSet<RunId>,
+    /// Bytes of messages that the application is not done with.
+    backlog: usize,
+    /// Room for what one item completes.
+    arrived: Vec<Arrived>,
     #[cfg(feature = "sim")]
     mutant: Option<Mutant>,
 }
@@ -124,7 +139,7 @@ enum Life {
     Leaving {
         until: Instant,
         again: Instant,
-        told: alloc::vec::Vec<RunId>,
+        told: Vec<RunId>,
     },
     /// Left, or lost the name to a higher epoch: no packet goes out any more.
     Silent,
@@ -169,6 +184,8 @@ impl Engine {
             contacts: Contacts::new(now.mono, config.seeds.len(), config.heal_interval, config.seed_retry_min),
             contests: Contests::default(),
             damping: Damping::default(),
+            lanes: Lanes::default(),
+            requests: Requests::default(),
             telling: Telling::new(now.mono),
             counters: Counters::default(),
             life: Life::New,
@@ -181,6 +198,10 @@ impl Engine {
             view: None,
             pictures: Pictures::default(),
             pulls: BTreeMap::new(),
+            receipts: 0,
+            refused: BTreeSet::new(),
+            backlog: 0,
+            arrived: Vec::new(),
             #[cfg(feature = "sim")]
             mutant: None,
             config,
@@ -205,7 +226,7 @@ impl Engine {
                 }
                 self.contacts.on_unreachable(cx!(self, now, out), addr, via);
             }
-            Input::Severed { .. } => {}
+            Input::Severed { run } => self.on_severed(now, run, out),
             Input::Resolved { seed, addrs } => {
                 self.contacts.on_resolved(cx!(self, now, out), &self.members, seed, addrs);
             }
@@ -228,6 +249,8 @@ impl Engine {
             self.rumors.deadline().filter(|_| self.members.live_len() > 1),
             self.antientropy.deadline(&self.members),
             self.contacts.deadline(&self.members),
+            self.lanes.deadline(),
+            self.requests.deadline(),
             self.settling(),
             self.forget,
         ]

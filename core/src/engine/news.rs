@@ -144,6 +144,8 @@ impl Engine {
         let before = self.picture(peer);
         self.suspicions.clear(peer);
         self.probe.forget(old);
+        self.part_with(old, out);
+        self.lanes.forget(old);
         self.pulls.remove(&peer);
         self.change(peer, |e| e.begin(&record, now.mono));
         self.introduce(now, peer, by, &record, out);
@@ -214,6 +216,9 @@ impl Engine {
             }
         });
         self.set_status(now, peer, told.status, told.age);
+        if told.status >= MemberState::Dead {
+            self.part_with(told.run, out);
+        }
         let kind = match told.status {
             MemberState::Alive => EventKind::Alive,
             MemberState::Suspect => EventKind::Suspect,

@@ -53,6 +53,7 @@ impl Engine {
             None => {}
         }
         self.contact_tick(now, out);
+        self.direct_tick(now, out);
         self.forget(now, out);
         self.settle(now, out);
     }
@@ -60,6 +61,7 @@ impl Engine {
     /// What every turn ends with: news that is due leaves, and rides on what is leaving anyway.
     pub(super) fn finish(&mut self, now: Now, out: &mut Outbox) {
         self.antientropy.watch(cx!(self, now, out), &self.members);
+        self.lane_tick(now, out);
         let piggyback = out.ridden..out.len();
         let silent = matches!(self.life, Life::Silent);
         if !silent && self.rumors.is_due(now.mono, &self.config) {
@@ -250,6 +252,7 @@ impl Engine {
             self.rumors.stop(Rumor { about: peer, aspect });
         }
         if let Some(entry) = self.members.remove(peer) {
+            self.lanes.forget(entry.run);
             if entry.status == MemberState::Dead {
                 let most = if self.is(Mutant::Hoarder) { usize::MAX } else { self.config.max_remembered };
                 self.contacts.remember(entry.addr(), most);
@@ -328,6 +331,7 @@ impl Engine {
         }
         let told = self.is_farewell_heard();
         self.life = Life::Silent;
+        self.part_with_all(out);
         out.completions.push(crate::outbox::Completion::LeaveDone { told });
         let mut event = Event::new(EventKind::LeaveDone, self.version);
         event.status = if told { 0 } else { crate::error::Code::Timeout as i32 };

@@ -5,8 +5,10 @@ pub mod antientropy;
 pub mod contact;
 pub mod contest;
 pub mod damping;
+pub mod lane;
 pub mod phi;
 pub mod probe;
+pub mod request;
 pub mod rumor;
 pub mod suspicion;
 

@@ -904,6 +904,7 @@ impl Shared {
                     self.set_state(NodeState::Left);
                     wakes.extend(live.leavers.drain(..).map(|waiter| Wake::Left(waiter, told)));
                 }
+                _ => {}
             }
         }
         wakes

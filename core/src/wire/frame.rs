@@ -28,6 +28,9 @@
 //! | 34 | WANT | tell me about these | runs (8 B each) |
 //! | 35 | TABLE_PULL | a newcomer: the next part of the table | cursor |
 //! | 36 | TABLE_NEXT | end of this part | next cursor, 0 at the end |
+//! | 40 | MESSAGE | to one member, best effort | topic · data |
+//! | 41 | ITEM | the same in a lane: in order, until it is acknowledged | flags · session · seq · kind · id · status · rest · after · topic · data |
+//! | 42 | ITEM_ACK | all before this item have arrived, and so much more may come | flags · session · upto · room |
 //!
 //! record = length · (name · run 8 B · epoch · incarnation · address · protocol · app version · state version · age · state entries)
 //! count = run 8 B · heartbeats of that run · state entry = length · (key · version · 0, or 1 + value) · summary entry = length · (run 8 B · epoch · incarnation · state version)
@@ -40,6 +43,7 @@ use core::net::SocketAddr;
 use super::cursor::{Malformed, Read, Reader, Writer};
 use crate::config::is_meta_key;
 use crate::id::{Epoch, Incarnation, NodeName, RunId, Version};
+use crate::message::is_topic;
 
 /// A HELLO is padded to this, so that no answer to it is larger: neither COOKIE nor REFUSED.
 pub const HELLO_LEN: usize = 96;
@@ -92,7 +96,46 @@ pub enum Frame<'a> {
     Want { runs: Runs<'a> },
     TablePull { cursor: u32 },
     TableNext { cursor: u32 },
+    Message { topic: &'a str, data: &'a [u8] },
+    Item(Item<'a>),
+    ItemAck { bulk: bool, session: u64, upto: u64, room: u64 },
 }
+
+/// A message in a lane, or a part of one. Parts of one message follow each other; the last has `rest` 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item<'a> {
+    /// Of the lane for large messages, or of that for small ones.
+    pub bulk: bool,
+    /// Acknowledge it at once.
+    pub prompt: bool,
+    /// Counts how often this lane was begun in the sender's run.
+    pub session: u64,
+    pub seq: u64,
+    pub kind: ItemKind,
+    /// The question's, as its asker counts.
+    pub id: u64,
+    /// A reply's: 0, or an error code without its sign.
+    pub status: u32,
+    /// Bytes of the message that are in later items.
+    pub rest: u64,
+    /// In the lane for large messages: items of the other lane that must be handed out before it.
+    pub after: u64,
+    pub topic: &'a str,
+    pub data: &'a [u8],
+}
+
+/// What a message in a lane is. Unknown numbers are handed on, and refused by who acts on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemKind(pub u32);
+
+impl ItemKind {
+    pub const MESSAGE: ItemKind = ItemKind(0);
+    pub const REQUEST: ItemKind = ItemKind(1);
+    pub const REPLY: ItemKind = ItemKind(2);
+}
+
+const BULK: u8 = 1;
+const PROMPT: u8 = 2;
 
 /// Everything that a node must know to list a member. Small metadata comes along in `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +202,7 @@ kinds! {
     RECORD = 16; ALIVE = 17; SUSPECT = 18; DEAD = 19; LEFT = 20;
     STATE = 24; STATE_NEWS = 25; STATE_PULL = 26;
     DIGEST = 32; SUMMARY = 33; WANT = 34; TABLE_PULL = 35; TABLE_NEXT = 36;
+    MESSAGE = 40; ITEM = 41; ITEM_ACK = 42;
 }
 
 impl<'a> Frame<'a> {
@@ -195,6 +239,9 @@ impl<'a> Frame<'a> {
             Frame::Want { .. } => WANT,
             Frame::TablePull { .. } => TABLE_PULL,
             Frame::TableNext { .. } => TABLE_NEXT,
+            Frame::Message { .. } => MESSAGE,
+            Frame::Item(_) => ITEM,
+            Frame::ItemAck { .. } => ITEM_ACK,
         }
     }
 
@@ -279,6 +326,15 @@ impl<'a> Frame<'a> {
             }
             Frame::Want { runs } => w.bytes(runs.0),
             Frame::TablePull { cursor } | Frame::TableNext { cursor } => w.varint(cursor.into()),
+            Frame::Message { topic, data } => {
+                w.text(topic);
+                w.bytes(data);
+            }
+            Frame::Item(item) => item.write(w),
+            Frame::ItemAck { bulk, session, upto, room } => {
+                w.byte(if bulk { BULK } else { 0 });
+                [session, upto, room].into_iter().for_each(|v| w.varint(v));
+            }
         }
     }
 
@@ -338,6 +394,14 @@ impl<'a> Frame<'a> {
             WANT => Frame::Want { runs: Runs::read(r, usize::MAX)? },
             TABLE_PULL => Frame::TablePull { cursor: r.short()? },
             TABLE_NEXT => Frame::TableNext { cursor: r.short()? },
+            MESSAGE => Frame::Message { topic: topic(r)?, data: r.bytes()? },
+            ITEM => Frame::Item(Item::read(r)?),
+            ITEM_ACK => Frame::ItemAck {
+                bulk: r.byte()? & BULK != 0,
+                session: r.counter()?,
+                upto: r.counter()?,
+                room: r.varint()?,
+            },
             _ => return Ok(None),
         }))
     }
@@ -423,6 +487,36 @@ impl<'a> Record<'a> {
             version: Version(r.counter()?),
             age: r.counter()?,
             state: Entries::read::<StateEntry<'_>>(r, STATE_ENTRIES_MAX)?,
+        })
+    }
+}
+
+impl<'a> Item<'a> {
+    #[inline]
+    fn write(&self, w: &mut Writer<'_>) {
+        w.byte((u8::from(self.bulk) * BULK) | (u8::from(self.prompt) * PROMPT));
+        [self.session, self.seq, self.kind.0.into(), self.id, self.status.into(), self.rest, self.after]
+            .into_iter()
+            .for_each(|v| w.varint(v));
+        w.text(self.topic);
+        w.bytes(self.data);
+    }
+
+    #[inline]
+    fn read(r: &mut Reader<'a>) -> Read<Item<'a>> {
+        let flags = r.byte()?;
+        Ok(Item {
+            bulk: flags & BULK != 0,
+            prompt: flags & PROMPT != 0,
+            session: r.counter()?,
+            seq: r.counter()?,
+            kind: ItemKind(r.short()?),
+            id: r.varint()?,
+            status: r.short()?,
+            rest: r.varint()?,
+            after: r.counter()?,
+            topic: topic(r)?,
+            data: r.bytes()?,
         })
     }
 }
@@ -553,6 +647,11 @@ fn name<'a>(r: &mut Reader<'a>) -> Read<&'a str> {
     if NodeName::is_valid(name) { Ok(name) } else { Err(Malformed) }
 }
 
+fn topic<'a>(r: &mut Reader<'a>) -> Read<&'a str> {
+    let topic = r.text()?;
+    if is_topic(topic) { Ok(topic) } else { Err(Malformed) }
+}
+
 fn cookie(r: &mut Reader<'_>) -> Read<[u8; COOKIE_LEN]> {
     r.take(COOKIE_LEN)?.try_into().map_err(|_| Malformed)
 }
@@ -613,7 +712,31 @@ impl fmt::Display for Frame<'_> {
             Frame::Want { runs } => write!(f, "WANT {}", runs.iter().count()),
             Frame::TablePull { cursor } => write!(f, "TABLE_PULL {cursor}"),
             Frame::TableNext { cursor } => write!(f, "TABLE_NEXT {cursor}"),
+            Frame::Message { topic, data } => write!(f, "MESSAGE {topic:?} {} B", data.len()),
+            Frame::Item(item) => write!(f, "{item}"),
+            Frame::ItemAck { bulk, session, upto, room } => {
+                write!(f, "ITEM_ACK {} {session} upto {upto} room {room}", lane(bulk))
+            }
         }
+    }
+}
+
+fn lane(bulk: bool) -> &'static str {
+    if bulk { "bulk" } else { "small" }
+}
+
+impl fmt::Display for Item<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Item { kind, id, rest, topic, data, .. } = self;
+        write!(f, "ITEM {} {} {}: ", lane(self.bulk), self.session, self.seq)?;
+        match *kind {
+            ItemKind::MESSAGE => write!(f, "message")?,
+            ItemKind::REQUEST => write!(f, "request {id}")?,
+            ItemKind::REPLY => write!(f, "reply {id} status {}", self.status)?,
+            ItemKind(other) => write!(f, "kind {other}")?,
+        }
+        write!(f, " {topic:?} {} B", data.len())?;
+        if *rest > 0 { write!(f, ", {rest} B follow") } else { Ok(()) }
     }
 }
 

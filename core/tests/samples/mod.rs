@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Each test uses a part.
 
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
-use bruit_core::wire::frame::{Beats, Entries, Frame, Record, Runs, StateEntry, SummaryEntry};
+use bruit_core::wire::frame::{Beats, Entries, Frame, Item, ItemKind, Record, Runs, StateEntry, SummaryEntry};
 
 /// What frames borrow.
 pub struct Stock {
@@ -67,6 +67,32 @@ impl Stock {
             age: most,
             state: Entries(&self.state),
         };
+        let item = Item {
+            bulk: false,
+            prompt: false,
+            session: 1,
+            seq: 7,
+            kind: ItemKind::REQUEST,
+            id: 9,
+            status: 0,
+            rest: 0,
+            after: 0,
+            topic: "chat",
+            data: b"hello",
+        };
+        let part = Item {
+            bulk: true,
+            prompt: true,
+            session: most,
+            seq: most,
+            kind: ItemKind(u32::MAX),
+            id: u64::MAX,
+            status: u32::MAX,
+            rest: u64::MAX,
+            after: most,
+            topic: "0123456789012345678901234567890123456789012345678901234567890123",
+            data: &self.runs,
+        };
         let fingerprint = 0x1122_3344_5566_7788;
         let (runs, entries) = (Runs(&self.runs), Entries(&self.state));
         vec![
@@ -112,6 +138,12 @@ impl Stock {
             ("WANT", Frame::Want { runs }),
             ("TABLE_PULL", Frame::TablePull { cursor: 300 }),
             ("TABLE_NEXT", Frame::TableNext { cursor: u32::MAX }),
+            ("MESSAGE", Frame::Message { topic: "chat", data: b"hello" }),
+            ("MESSAGE of nothing", Frame::Message { topic: "", data: b"" }),
+            ("ITEM", Frame::Item(item)),
+            ("ITEM largest", Frame::Item(part)),
+            ("ITEM_ACK", Frame::ItemAck { bulk: false, session: 1, upto: 8, room: 65_536 }),
+            ("ITEM_ACK largest", Frame::ItemAck { bulk: true, session: most, upto: most, room: u64::MAX }),
         ]
     }
 }
@@ -148,7 +180,10 @@ pub fn kind(frame: &Frame<'_>) -> usize {
         Frame::TablePull { .. } => 20,
         Frame::TableNext { .. } => 21,
         Frame::Heartbeats { .. } => 22,
+        Frame::Message { .. } => 23,
+        Frame::Item(_) => 24,
+        Frame::ItemAck { .. } => 25,
     }
 }
 
-pub const KINDS: usize = 23;
+pub const KINDS: usize = 26;

@@ -1,0 +1,897 @@
+//! Lanes: messages to one member that arrive in order, and once, however often links break.
+//!
+//! ```text
+//! push ──▶ queue [base … sent … ) ──ITEM──▶ next == seq: handed out;  later: held;  earlier: seen
+//!           ▲ forgotten up to upto ◀──ITEM_ACK(upto, room)──┘
+//! ```
+//! Two lanes lead to a member, so that a small message never waits for a large one: small ones in one, those above
+//! [`SMALL_MAX`] in parts in the other. What is said under one topic stays in order all the same: a topic goes on in the
+//! bulk lane until what it has there is acknowledged, and a bulk message says how many small ones come before it.
+//!
+//! Nothing is sent that the receiver has not made room for. What a link took with it is sent again when the link has
+//! ended, or when nothing was acknowledged for a while. A single item with nothing ahead of it may go by
+//! datagram, which is quicker and may be lost: whatever follows it takes it along.
+//!
+//! A lane is begun anew, with the next session number, where the other side does not know it any more: it acknowledges less
+//! than it once did, and goes on doing so.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use super::Cx;
+use crate::error::Code;
+use crate::id::RunId;
+use crate::members::Members;
+use crate::message::Body;
+use crate::outbox::{Completion, Destination, Outbox, Via};
+use crate::time::{Duration, Instant};
+use crate::wire::frame::{Frame, Item, ItemKind};
+
+/// A larger message goes by the bulk lane, in parts of this size.
+pub const SMALL_MAX: usize = 16 << 10;
+
+/// What may be on its way before the receiver has said how much it takes.
+const ROOM_FIRST: u64 = 64 << 10;
+
+/// What an item weighs besides its bytes: bounds their number where they are empty.
+const WEIGHT: usize = 64;
+
+/// Unanswered resends double the pause this often.
+const DOUBLINGS: u32 = 5;
+
+/// A message on its way out.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub kind: ItemKind,
+    pub id: u64,
+    pub status: u32,
+    pub body: Body,
+    /// A [`Completion::Received`] with this number is wanted.
+    pub receipt: Option<u64>,
+}
+
+/// A message that has come, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    pub kind: ItemKind,
+    pub id: u64,
+    pub status: u32,
+    pub body: Body,
+}
+
+/// What became of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Taken,
+    /// It had come before.
+    Seen,
+    /// Ahead of its time and beyond the room that was given, or larger than a message may be.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+pub struct Lanes {
+    of: BTreeMap<RunId, Pair>,
+    due: BTreeSet<(Instant, RunId)>,
+    sessions: u64,
+}
+
+/// Both directions of both lanes.
+#[derive(Debug, Default)]
+struct Pair {
+    out: [Option<Out>; 2],
+    inbound: [In; 2],
+    due: Option<Instant>,
+}
+
+const SMALL: usize = 0;
+const BULK: usize = 1;
+
+#[derive(Debug)]
+struct Out {
+    session: u64,
+    /// Of `queue[0]`.
+    base: u64,
+    /// The next to be sent.
+    sent: u64,
+    queue: VecDeque<Queued>,
+    bytes: usize,
+    flying: usize,
+    room: u64,
+    /// The one item under way went by datagram.
+    loose: bool,
+    tries: u32,
+    again: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    letter: Letter,
+    from: usize,
+    to: usize,
+    after: u64,
+}
+
+impl Queued {
+    fn len(&self) -> usize {
+        self.to - self.from + WEIGHT
+    }
+
+    fn is_last(&self) -> bool {
+        self.to == self.letter.body.data().len()
+    }
+
+    fn item(&self, bulk: bool, session: u64, seq: u64) -> Item<'_> {
+        let Letter { kind, id, status, body, receipt } = &self.letter;
+        Item {
+            bulk,
+            prompt: receipt.is_some() && self.is_last(),
+            session,
+            seq,
+            kind: *kind,
+            id: *id,
+            status: *status,
+            rest: (body.data().len() - self.to) as u64,
+            after: self.after,
+            topic: if self.from == 0 { body.topic() } else { "" },
+            data: &body.data()[self.from..self.to],
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct In {
+    session: u64,
+    next: u64,
+    held: BTreeMap<u64, Held>,
+    held_bytes: usize,
+    partial: Option<Partial>,
+    /// Bytes taken since the last acknowledgement.
+    owed: usize,
+    ack: Option<Instant>,
+    /// The room that was told last.
+    told: u64,
+    /// The last item came by stream, and so the acknowledgement goes.
+    by_stream: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    arrived: Arrived,
+    rest: u64,
+    after: u64,
+}
+
+/// The parts of a message so far. Without `data` it is larger than a message may be, and only counted through.
+#[derive(Debug)]
+struct Partial {
+    topic: Body,
+    data: Option<Vec<u8>>,
+}
+
+impl Lanes {
+    /// Lanes with anything in them, in either direction.
+    pub fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// Bytes that wait for that member's acknowledgement.
+    pub fn waiting(&self, run: RunId) -> usize {
+        self.of.get(&run).map_or(0, |pair| pair.out.iter().flatten().map(|out| out.bytes).sum())
+    }
+
+    /// Queues a message and sends what there is room for. False, and nothing is queued, where `send_queue` bytes wait
+    /// already; an empty queue takes any message.
+    pub fn push(&mut self, cx: &mut Cx<'_>, to: Destination, letter: Letter, room: u64) -> bool {
+        let Some(run) = to.run else { return false };
+        let size = letter.body.len() + WEIGHT;
+        let pair = self.of.entry(run).or_default();
+        let waiting: usize = pair.out.iter().flatten().map(|out| out.bytes).sum();
+        if waiting > 0 && waiting + size > cx.config.send_queue {
+            return false;
+        }
+        let goes_on = |out: &Out| out.queue.iter().any(|q| q.letter.body.is_under_topic_of(&letter.body));
+        let which = match letter.body.len() > SMALL_MAX || pair.out[BULK].as_ref().is_some_and(goes_on) {
+            true => BULK,
+            false => SMALL,
+        };
+        let after = match (which, &pair.out[SMALL]) {
+            (BULK, Some(small)) => small.base + small.queue.len() as u64,
+            _ => 0,
+        };
+        let out = pair.out[which].get_or_insert_with(|| {
+            self.sessions += 1;
+            Out::new(self.sessions)
+        });
+        out.push(letter, after);
+        let via = pair.flush(cx, to);
+        // On what goes there anyway.
+        pair.acknowledge(cx, to, room, Some(via));
+        self.rearm(run);
+        true
+    }
+
+    /// Takes an item. What is complete with it is appended to `arrived`, in order. `room`: what may come in each lane.
+    pub fn on_item(
+        &mut self,
+        cx: &mut Cx<'_>,
+        by: RunId,
+        via: Via,
+        item: Item<'_>,
+        room: u64,
+        arrived: &mut Vec<Arrived>,
+    ) -> Fate {
+        let pair = self.of.entry(by).or_default();
+        let which = usize::from(item.bulk);
+        let limits = (cx.config.lane_window, cx.config.max_message);
+        let inbound = &mut pair.inbound[which];
+        if item.session < inbound.session {
+            return Fate::Seen;
+        }
+        if item.session > inbound.session {
+            *inbound = In { session: item.session, ..In::default() };
+        }
+        let fate = match item.seq == inbound.next && inbound.held.is_empty() && item.after == 0 {
+            true => {
+                inbound.take(&item, limits.1, arrived);
+                Fate::Taken
+            }
+            false => inbound.hold(&item, limits.0),
+        };
+        pair.take_held(which, limits.1, arrived);
+        if which == SMALL {
+            pair.take_held(BULK, limits.1, arrived);
+        }
+        let inbound = &mut pair.inbound[which];
+        let soon = match item.prompt || fate == Fate::Seen || inbound.owed >= cx.config.lane_window / 4 {
+            true => cx.now.mono,
+            false => cx.now.mono + cx.config.gossip_flush,
+        };
+        inbound.ack = Some(inbound.ack.map_or(soon, |at| at.min(soon)));
+        inbound.told = inbound.told.min(room);
+        inbound.by_stream = via == Via::Stream;
+        self.rearm(by);
+        fate
+    }
+
+    /// All before `upto` have arrived. True: there is room again for who was refused.
+    pub fn on_ack(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Destination,
+        bulk: bool,
+        session: u64,
+        upto: u64,
+        room: u64,
+    ) -> bool {
+        let Some(run) = from.run else { return false };
+        let Some(pair) = self.of.get_mut(&run) else { return false };
+        let Some(out) = pair.out[usize::from(bulk)].as_mut().filter(|out| out.session == session) else { return false };
+        if upto < out.base {
+            // An old one; or it has lost what it knew.
+            if out.tries >= DOUBLINGS {
+                for out in pair.out.iter_mut().flatten() {
+                    self.sessions += 1;
+                    out.begin_anew(self.sessions);
+                }
+            }
+        } else {
+            out.room = room;
+            if out.forget(upto, |id| cx.out.completions.push(Completion::Received { id, status: 0 })) {
+                out.tries = 0;
+                out.arm(cx.now.mono, cx.config.probe_interval);
+            }
+        }
+        pair.flush(cx, from);
+        let waiting: usize = pair.out.iter().flatten().map(|out| out.bytes).sum();
+        self.rearm(run);
+        waiting <= cx.config.send_queue / 2
+    }
+
+    /// The application has made room: tells those who were given little.
+    pub fn on_room(&mut self, cx: &mut Cx<'_>, room: u64) {
+        let half = cx.config.lane_window as u64 / 2;
+        if room < half {
+            return;
+        }
+        let starved = |pair: &Pair| pair.inbound.iter().any(|i| i.session > 0 && i.told < half);
+        let runs: Vec<RunId> = self.of.iter().filter(|(_, pair)| starved(pair)).map(|(&run, _)| run).collect();
+        for run in runs {
+            if let Some(pair) = self.of.get_mut(&run) {
+                for inbound in pair.inbound.iter_mut().filter(|i| i.session > 0 && i.told < half) {
+                    inbound.ack = Some(cx.now.mono);
+                }
+            }
+            self.rearm(run);
+        }
+    }
+
+    /// A link has ended: what was on it goes again, after a pause.
+    pub fn on_severed(&mut self, cx: &mut Cx<'_>, run: RunId) {
+        let Some(pair) = self.of.get_mut(&run) else { return };
+        for out in pair.out.iter_mut().flatten().filter(|out| out.flying > 0) {
+            out.rewind();
+            out.tries += 1;
+            out.arm(cx.now.mono, cx.config.gossip_interval);
+        }
+        self.rearm(run);
+    }
+
+    /// It is gone: nothing more is sent to it.
+    pub fn fail(&mut self, run: RunId, code: Code, out: &mut Outbox) {
+        let Some(pair) = self.of.get_mut(&run) else { return };
+        for lane in pair.out.iter_mut().filter_map(Option::take) {
+            let status = code as i32;
+            let receipts = lane.queue.iter().filter(|q| q.is_last()).filter_map(|q| q.letter.receipt);
+            out.completions.extend(receipts.map(|id| Completion::Received { id, status }));
+        }
+        self.rearm(run);
+    }
+
+    /// Its run is listed no more.
+    pub fn forget(&mut self, run: RunId) {
+        if let Some(due) = self.of.remove(&run).and_then(|pair| pair.due) {
+            self.due.remove(&(due, run));
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.due.first().map(|&(at, _)| at)
+    }
+
+    /// Acknowledges and resends what is due.
+    pub fn on_deadline(&mut self, cx: &mut Cx<'_>, members: &Members, room: u64) {
+        while let Some(&(at, run)) = self.due.first() {
+            if at > cx.now.mono {
+                return;
+            }
+            let to = members.find(run).and_then(|peer| members.get(peer)).filter(|e| e.is_live()).map(|e| e.to());
+            if let (Some(to), Some(pair)) = (to, self.of.get_mut(&run)) {
+                pair.acknowledge(cx, to, room, None);
+                pair.resend(cx, to);
+            } else if let Some(pair) = self.of.get_mut(&run) {
+                // Until it lives again.
+                pair.inbound.iter_mut().for_each(|inbound| inbound.ack = None);
+                pair.out.iter_mut().flatten().for_each(|out| out.arm(cx.now.mono, cx.config.probe_interval));
+            }
+            self.rearm(run);
+        }
+    }
+
+    fn rearm(&mut self, run: RunId) {
+        let Some(pair) = self.of.get_mut(&run) else { return };
+        let acks = pair.inbound.iter().filter_map(|inbound| inbound.ack);
+        let next = acks.chain(pair.out.iter().flatten().filter_map(|out| out.again)).min();
+        if next != pair.due {
+            if let Some(at) = pair.due {
+                self.due.remove(&(at, run));
+            }
+            if let Some(at) = next {
+                self.due.insert((at, run));
+            }
+            pair.due = next;
+        }
+    }
+}
+
+impl Pair {
+    /// By what it went.
+    fn flush(&mut self, cx: &mut Cx<'_>, to: Destination) -> Via {
+        let mut via = to.via;
+        for (which, out) in self.out.iter_mut().enumerate() {
+            via = out.as_mut().and_then(|out| out.flush(cx, to, which == BULK)).unwrap_or(via);
+        }
+        via
+    }
+
+    fn resend(&mut self, cx: &mut Cx<'_>, to: Destination) {
+        for (which, out) in self.out.iter_mut().enumerate() {
+            let Some(out) = out.as_mut().filter(|out| out.again.is_some_and(|at| at <= cx.now.mono)) else { continue };
+            out.rewind();
+            out.tries += 1;
+            out.again = None;
+            // With no room at all one item asks whether there is some.
+            out.room = out.room.max(out.queue.front().map_or(0, |q| q.len() as u64));
+            out.flush(cx, to, which == BULK);
+        }
+    }
+
+    /// What is due; or all that is owed, on what goes there `via` that way.
+    fn acknowledge(&mut self, cx: &mut Cx<'_>, to: Destination, room: u64, via: Option<Via>) {
+        for (which, inbound) in self.inbound.iter_mut().enumerate() {
+            if inbound.ack.is_none_or(|at| via.is_none() && at > cx.now.mono) {
+                continue;
+            }
+            let room = room.saturating_sub(inbound.held_bytes as u64);
+            (inbound.ack, inbound.owed, inbound.told) = (None, 0, room);
+            let ack = Frame::ItemAck { bulk: which == BULK, session: inbound.session, upto: inbound.next, room };
+            let back = if inbound.by_stream { Via::Stream } else { to.via };
+            cx.out.send(Destination { via: via.unwrap_or(back), ..to }, &ack);
+        }
+    }
+
+    /// Hands out what was held and is next.
+    fn take_held(&mut self, which: usize, max: usize, arrived: &mut Vec<Arrived>) {
+        let small = self.inbound[SMALL].next;
+        let inbound = &mut self.inbound[which];
+        while let Some(first) = inbound.held.first_entry() {
+            if *first.key() != inbound.next || (which == BULK && first.get().after > small) {
+                return;
+            }
+            let Held { arrived: Arrived { kind, id, status, body }, rest, after } = first.remove();
+            inbound.held_bytes -= body.len() + WEIGHT;
+            let (topic, data, seq) = (body.topic(), body.data(), inbound.next);
+            let item = Item {
+                bulk: which == BULK,
+                prompt: false,
+                session: 0,
+                seq,
+                kind,
+                id,
+                status,
+                rest,
+                after,
+                topic,
+                data,
+            };
+            inbound.take(&item, max, arrived);
+        }
+    }
+}
+
+impl Out {
+    fn new(session: u64) -> Out {
+        Out {
+            session,
+            base: 0,
+            sent: 0,
+            queue: VecDeque::new(),
+            bytes: 0,
+            flying: 0,
+            room: ROOM_FIRST,
+            loose: false,
+            tries: 0,
+            again: None,
+        }
+    }
+
+    fn push(&mut self, letter: Letter, after: u64) {
+        let len = letter.body.data().len();
+        let mut from = 0;
+        loop {
+            let to = len.min(from + SMALL_MAX);
+            let part = Queued { letter: letter.clone(), from, to, after };
+            self.bytes += part.len();
+            self.queue.push_back(part);
+            from = to;
+            if from == len {
+                return;
+            }
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Cx<'_>, to: Destination, bulk: bool) -> Option<Via> {
+        let unsent = self.queue.len() - (self.sent - self.base) as usize;
+        if unsent == 0 {
+            return None;
+        }
+        let alone = self.flying == 0 && unsent == 1 && !bulk && self.tries == 0;
+        if self.loose {
+            self.rewind();
+        }
+        self.loose = alone;
+        let via = if alone { Via::Datagram } else { Via::Stream };
+        while let Some(item) = self.queue.get((self.sent - self.base) as usize) {
+            let len = item.len();
+            if (self.flying + len) as u64 > self.room {
+                break;
+            }
+            cx.out.send(Destination { via, ..to }, &Frame::Item(item.item(bulk, self.session, self.sent)));
+            self.flying += len;
+            self.sent += 1;
+        }
+        if self.again.is_none() {
+            self.arm(cx.now.mono, if self.loose { cx.config.gossip_interval } else { cx.config.probe_interval });
+        }
+        Some(via)
+    }
+
+    /// When it is sent again, if nothing is acknowledged.
+    fn arm(&mut self, now: Instant, pause: Duration) {
+        self.again = (!self.queue.is_empty()).then(|| now + pause * (1 << self.tries.min(DOUBLINGS)));
+    }
+
+    /// What was on its way is sent again.
+    fn rewind(&mut self) {
+        (self.sent, self.flying, self.loose) = (self.base, 0, false);
+    }
+
+    /// True where anything was acknowledged.
+    fn forget(&mut self, upto: u64, mut receipt: impl FnMut(u64)) -> bool {
+        let before = self.base;
+        while self.base < upto {
+            let Some(item) = self.queue.pop_front() else { break };
+            if self.base < self.sent {
+                self.flying -= item.len();
+            }
+            self.bytes -= item.len();
+            self.base += 1;
+            if item.is_last() {
+                item.letter.receipt.into_iter().for_each(&mut receipt);
+            }
+        }
+        self.sent = self.sent.max(self.base);
+        self.loose &= self.flying > 0;
+        if self.queue.is_empty() {
+            self.again = None;
+        }
+        self.base != before
+    }
+
+    fn begin_anew(&mut self, session: u64) {
+        (self.session, self.base, self.room) = (session, 0, ROOM_FIRST);
+        self.rewind();
+        self.queue.iter_mut().for_each(|q| q.after = 0);
+    }
+}
+
+impl In {
+    fn hold(&mut self, item: &Item<'_>, window: usize) -> Fate {
+        let len = item.topic.len() + item.data.len() + WEIGHT;
+        if item.seq < self.next || self.held.contains_key(&item.seq) {
+            return Fate::Seen;
+        }
+        // The next one always finds room: else nothing would move any more.
+        if item.seq > self.next && self.held_bytes + len > window {
+            return Fate::Refused;
+        }
+        let body = Body::read(item.topic, item.data);
+        let arrived = Arrived { kind: item.kind, id: item.id, status: item.status, body };
+        self.held_bytes += len;
+        self.held.insert(item.seq, Held { arrived, rest: item.rest, after: item.after });
+        Fate::Taken
+    }
+
+    fn take(&mut self, item: &Item<'_>, max: usize, arrived: &mut Vec<Arrived>) {
+        self.next += 1;
+        self.owed += item.topic.len() + item.data.len() + WEIGHT;
+        let body = match self.partial.take() {
+            None if item.rest == 0 => Body::read(item.topic, item.data),
+            begun => {
+                let topic = || Partial { topic: Body::read(item.topic, &[]), data: Some(Vec::new()) };
+                let mut partial = begun.unwrap_or_else(topic);
+                let fits = |have: usize| ((have + item.data.len()) as u64).saturating_add(item.rest) <= max as u64;
+                partial.data = partial.data.filter(|data| fits(data.len()));
+                if let Some(data) = &mut partial.data {
+                    data.extend_from_slice(item.data);
+                }
+                if item.rest > 0 {
+                    self.partial = Some(partial);
+                    return;
+                }
+                let Some(data) = partial.data else { return };
+                Body::read(partial.topic.topic(), &data)
+            }
+        };
+        arrived.push(Arrived { kind: item.kind, id: item.id, status: item.status, body });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::String;
+    use alloc::vec;
+    use core::net::SocketAddr;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::id::{Epoch, Incarnation, NodeName, Version};
+    use crate::members;
+    use crate::rng::Rng;
+    use crate::time::{Now, Wall};
+    use crate::view::MemberState;
+    use crate::wire::frame::{Entries, Frames, Record};
+
+    fn run(side: usize) -> RunId {
+        RunId::new(side as u64 + 1).unwrap()
+    }
+
+    fn to(side: usize) -> Destination {
+        let addr = SocketAddr::new([10, 0, 0, side as u8 + 1].into(), 7000);
+        Destination { addr, run: Some(run(side)), via: Via::Datagram }
+    }
+
+    fn entry(side: usize) -> members::Entry {
+        let name = format!("n{side}");
+        let record = Record {
+            name: &name,
+            run: run(side),
+            epoch: Epoch(1),
+            incarnation: Incarnation(0),
+            addr: to(side).addr,
+            protocol: 1,
+            app_version: 0,
+            version: Version(0),
+            age: 0,
+            state: Entries(&[]),
+        };
+        members::entry(&record, NodeName::new(&name).unwrap(), MemberState::Alive, Instant::ZERO)
+    }
+
+    fn message(topic: &str, data: &[u8], receipt: Option<u64>) -> Letter {
+        Letter { kind: ItemKind::MESSAGE, id: 0, status: 0, body: Body::new(topic, data).unwrap(), receipt }
+    }
+
+    /// Two members, and what is on its way between them.
+    struct Two {
+        lanes: [Lanes; 2],
+        members: [Members; 2],
+        got: [Vec<Arrived>; 2],
+        receipts: Vec<(u64, i32)>,
+        /// (when, to whom, by what, frames), in no order.
+        wire: Vec<(Instant, usize, Via, Vec<u8>)>,
+        /// When the last bytes of the stream to each side arrive.
+        stream: [Instant; 2],
+        /// Of 100 datagrams.
+        lost: u64,
+        room: [u64; 2],
+        fates: Vec<Fate>,
+        sent_by: Vec<Via>,
+        config: Config,
+        rng: Rng,
+        now: Instant,
+    }
+
+    impl Two {
+        fn new(seed: u64) -> Two {
+            let table = |side: usize| {
+                let mut members = Members::new(entry(side), (1, 2), 10);
+                members.insert(entry(1 - side)).unwrap();
+                members
+            };
+            let config = Config::new();
+            Two {
+                lanes: [Lanes::default(), Lanes::default()],
+                members: [table(0), table(1)],
+                got: [vec![], vec![]],
+                receipts: vec![],
+                wire: vec![],
+                stream: [Instant::ZERO; 2],
+                lost: 0,
+                room: [config.lane_window as u64; 2],
+                fates: vec![],
+                sent_by: vec![],
+                config,
+                rng: Rng::new(seed),
+                now: Instant::from_nanos(1_000_000_000),
+            }
+        }
+
+        fn at<T>(&mut self, side: usize, f: impl FnOnce(&mut Lanes, &mut Cx<'_>, &Members) -> T) -> T {
+            let mut out = Outbox::new(1400);
+            let now = Now { mono: self.now, wall: Wall(0) };
+            let cx = &mut Cx { now, rng: &mut self.rng, config: &self.config, out: &mut out };
+            let value = f(&mut self.lanes[side], cx, &self.members[side]);
+            for packet in out.packets() {
+                let (via, frames) = (packet.to.via, packet.frames().to_vec());
+                self.sent_by.push(via);
+                let delay = Duration::from_micros(100 + self.rng.below(20_000));
+                if via == Via::Stream {
+                    self.stream[1 - side] = (self.now + delay).max(self.stream[1 - side] + Duration::from_nanos(1));
+                    self.wire.push((self.stream[1 - side], 1 - side, via, frames));
+                } else if self.rng.below(100) >= self.lost {
+                    if self.rng.below(100) < self.lost {
+                        self.wire.push((self.now + delay * 3, 1 - side, via, frames.clone()));
+                    }
+                    self.wire.push((self.now + delay, 1 - side, via, frames));
+                }
+            }
+            self.receipts.extend(out.completions.into_iter().map(|completion| match completion {
+                Completion::Received { id, status } => (id, status),
+                other => panic!("{other:?}"),
+            }));
+            value
+        }
+
+        fn push(&mut self, side: usize, letter: Letter) -> bool {
+            let room = self.room[side];
+            self.at(side, |lanes, cx, _| lanes.push(cx, to(1 - side), letter, room))
+        }
+
+        /// The next thing that happens, unless it is later than `until`.
+        fn step(&mut self, until: Instant) -> bool {
+            let next = self.wire.iter().enumerate().min_by_key(|(_, w)| w.0).map(|(i, w)| (w.0, i));
+            let timer = (0..2).filter_map(|side| self.lanes[side].deadline().map(|at| (at, side))).min();
+            let at = [next.map(|n| n.0), timer.map(|t| t.0)].into_iter().flatten().min();
+            let Some(at) = at.filter(|&at| at <= until) else {
+                self.now = self.now.max(until);
+                return false;
+            };
+            self.now = self.now.max(at);
+            if let Some((_, i)) = next.filter(|n| n.0 == at) {
+                let (_, side, via, frames) = self.wire.swap_remove(i);
+                self.hear(side, via, &frames);
+            } else if let Some((_, side)) = timer {
+                let room = self.room[side];
+                self.at(side, |lanes, cx, members| lanes.on_deadline(cx, members, room));
+            }
+            true
+        }
+
+        fn hear(&mut self, side: usize, via: Via, frames: &[u8]) {
+            for frame in Frames::parse(frames).unwrap() {
+                let (by, room) = (to(1 - side), self.room[side]);
+                let mut arrived = core::mem::take(&mut self.got[side]);
+                match frame {
+                    Frame::Item(item) => {
+                        let fate =
+                            self.at(side, |l, cx, _| l.on_item(cx, run(1 - side), via, item, room, &mut arrived));
+                        self.fates.push(fate);
+                    }
+                    Frame::ItemAck { bulk, session, upto, room } => {
+                        self.at(side, |l, cx, _| l.on_ack(cx, by, bulk, session, upto, room));
+                    }
+                    other => panic!("{other}"),
+                }
+                self.got[side] = arrived;
+                // What is due at once goes with this turn.
+                self.at(side, |lanes, cx, members| lanes.on_deadline(cx, members, room));
+            }
+        }
+
+        fn run(&mut self, time: Duration) {
+            let until = self.now + time;
+            while self.step(until) {}
+        }
+
+        /// The connection breaks, with all that is on it.
+        fn sever(&mut self) {
+            self.wire.retain(|w| w.2 != Via::Stream);
+            for side in 0..2 {
+                self.stream[side] = self.now;
+                self.at(side, |lanes, cx, _| lanes.on_severed(cx, run(1 - side)));
+            }
+        }
+
+        fn data(&self, side: usize) -> Vec<String> {
+            self.got[side].iter().map(|a| String::from_utf8_lossy(a.body.data()).into_owned()).collect()
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    /// Whatever becomes of links and datagrams: each once, in the order of its topic, and whole.
+    #[test]
+    fn everything_arrives_once_and_in_the_order_of_its_topic() {
+        for seed in 0..60 {
+            let mut two = Two::new(seed);
+            two.lost = [0, 30, 100][seed as usize % 3];
+            let mut said: [BTreeMap<String, Vec<usize>>; 2] = Default::default();
+            for i in 0..120u64 {
+                let side = two.rng.index(2);
+                let topic = format!("t{}", two.rng.below(3));
+                let size = [0, 10, 300, 5_000, 20_000, 150_000][two.rng.index(6)];
+                let mut data = vec![i as u8; size];
+                data.extend_from_slice(&i.to_le_bytes());
+                if two.push(side, message(&topic, &data, Some(i))) {
+                    said[side].entry(topic).or_default().push(i as usize);
+                }
+                let pause = Duration::from_micros(two.rng.below(8_000));
+                two.run(pause);
+                if two.rng.chance(1, 20) {
+                    two.sever();
+                }
+            }
+            two.run(LONG);
+            for (side, said) in said.iter().enumerate() {
+                let mut heard: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+                for Arrived { body, .. } in &two.got[1 - side] {
+                    let (fill, number) = body.data().split_at(body.data().len() - 8);
+                    let i = u64::from_le_bytes(number.try_into().unwrap());
+                    assert!(fill.iter().all(|&b| b == i as u8));
+                    heard.entry(body.topic().into()).or_default().push(i as usize);
+                }
+                assert_eq!(heard, *said, "seed {seed}");
+            }
+            let mut receipts: Vec<u64> = two.receipts.iter().map(|r| r.0).collect();
+            receipts.sort_unstable();
+            let mut all: Vec<u64> = said.iter().flat_map(|s| s.values().flatten()).map(|&i| i as u64).collect();
+            all.sort_unstable();
+            assert_eq!(receipts, all, "one receipt for each");
+            assert_eq!(two.lanes.each_ref().map(|l| l.deadline()), [None, None], "nothing is left to do");
+            assert_eq!(two.lanes[0].waiting(run(1)), 0);
+        }
+    }
+
+    #[test]
+    fn one_small_message_goes_by_datagram_and_what_follows_it_takes_it_along() {
+        let mut two = Two::new(1);
+        two.lost = 100;
+        assert!(two.push(0, message("", b"first", None)));
+        assert_eq!(two.sent_by, [Via::Datagram]);
+        assert!(two.push(0, message("", b"second", None)));
+        assert_eq!(two.sent_by, [Via::Datagram, Via::Stream]);
+        two.run(Duration::from_millis(90));
+        assert_eq!(two.data(1), ["first", "second"], "long before anything is sent again for want of an answer");
+    }
+
+    #[test]
+    fn a_small_message_overtakes_a_large_one_of_another_topic_only() {
+        let mut two = Two::new(1);
+        two.push(0, message("a", &[7; 1 << 20], None));
+        two.push(0, message("a", b"after the large one", None));
+        two.push(0, message("b", b"small", None));
+        two.run(LONG);
+        let order: Vec<(&str, usize)> = two.got[1].iter().map(|a| (a.body.topic(), a.body.data().len())).collect();
+        assert_eq!(order, [("b", 5), ("a", 1 << 20), ("a", 19)]);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_an_empty_one_takes_anything() {
+        let mut two = Two::new(1);
+        two.config.send_queue = 100_000;
+        assert!(two.push(0, message("", &[0; 300_000], None)));
+        assert!(!two.push(0, message("", b"x", None)));
+        two.run(LONG);
+        assert!(two.push(0, message("", b"x", None)));
+    }
+
+    #[test]
+    fn nothing_is_sent_that_there_is_no_room_for() {
+        let mut two = Two::new(1);
+        two.room = [0; 2];
+        for i in 0..200u32 {
+            two.push(0, message("", &[i as u8; 1000], None));
+        }
+        two.run(Duration::from_secs(20));
+        let before = two.got[1].len();
+        assert!((1..120).contains(&before), "the first room, and then one at a time to ask for more: {before}");
+        assert!(!two.fates.contains(&Fate::Refused));
+        two.room = [two.config.lane_window as u64; 2];
+        let room = two.room[1];
+        two.at(1, |lanes, cx, _| lanes.on_room(cx, room));
+        two.run(Duration::from_secs(2));
+        assert_eq!(two.got[1].len(), 200, "as soon as it is told of room");
+    }
+
+    #[test]
+    fn what_is_larger_than_a_message_may_be_is_counted_through() {
+        let mut two = Two::new(1);
+        two.push(0, message("", &[0; 100_000], None));
+        two.push(0, message("", b"next", None));
+        two.config.max_message = 50_000;
+        two.run(LONG);
+        assert_eq!(two.data(1), ["next"]);
+    }
+
+    #[test]
+    fn who_is_gone_has_not_received() {
+        let mut two = Two::new(1);
+        two.push(0, message("", b"x", Some(5)));
+        let mut out = Outbox::new(1400);
+        two.lanes[0].fail(run(1), Code::Unreachable, &mut out);
+        assert_eq!(out.completions, [Completion::Received { id: 5, status: Code::Unreachable as i32 }]);
+        assert_eq!((two.lanes[0].deadline(), two.lanes[0].waiting(run(1))), (None, 0));
+        // And what is sent when it is back is not taken for what it has had.
+        two.wire.clear();
+        two.push(0, message("", b"y", None));
+        two.run(LONG);
+        assert_eq!(two.data(1), ["y"]);
+    }
+
+    #[test]
+    fn who_has_forgotten_us_is_written_to_anew() {
+        let mut two = Two::new(1);
+        two.push(0, message("", b"x", None));
+        two.run(LONG);
+        two.lanes[1].forget(run(0));
+        two.push(0, message("", b"y", None));
+        two.run(LONG);
+        assert_eq!(two.data(1), ["x", "y"]);
+    }
+}
