@@ -4,7 +4,7 @@
 
 use bruit_core::config::Config;
 use bruit_core::id::{Epoch, Incarnation, Version};
-use bruit_core::sim::{Network, World};
+use bruit_core::sim::{Network, World, world};
 use bruit_core::time::Duration;
 use bruit_core::view::{EventKind, MemberState};
 use bruit_core::wire::frame::{Frame, Runs};
@@ -203,4 +203,99 @@ fn a_restart_with_a_clock_gone_back_takes_a_higher_epoch_that_all_agree_on() {
     world.run_for(secs(5));
     let epochs: Vec<Epoch> = nodes.iter().map(|&i| world.view(i).find("n2").unwrap().epoch).collect();
     assert!(epochs.iter().all(|&e| e == epochs[0] && e > before), "{before:?}, then {epochs:?}");
+}
+
+/// With heartbeats a node hardly probes, but for who holds a name that another asks for. Two that did not answer then spoke
+/// against its link for ever: it took itself for the one that fails, and stayed away.
+#[test]
+fn with_phi_accrual_who_was_cut_off_twice_returns_whatever_it_probed_long_ago() {
+    for seed in 0..10 {
+        let mut world = World::new(seed);
+        let mut start = |i: usize| {
+            let mut config = Config::new();
+            config.set("profile", "local").unwrap();
+            config.set("detector", "phi").unwrap();
+            // Who asks is patient, so that it suspects nobody while it is cut off itself.
+            config.set("phi_threshold", if i == 0 { "100" } else { "8" }).unwrap();
+            config.seeds = if i == 0 { Vec::new() } else { vec![world::address(0).to_string()] };
+            world.add(&format!("n{i}"), config)
+        };
+        let nodes: Vec<usize> = (0..8).map(&mut start).collect();
+        world.run_until(secs(20), |w| w.all_list(&nodes, 8)).expect("they find each other");
+        let asked = nodes[0];
+        for (i, &mover) in nodes[6..].iter().enumerate() {
+            world.power_off(mover);
+            world.restart(mover, Some(world::address(100 + i)));
+            world.run_until(secs(20), |w| w.all_list(&nodes, 8)).expect("it is back, elsewhere");
+        }
+        world.run_for(secs(600));
+        for _ in 0..3 {
+            world.part(&nodes[..1], &nodes[1..]);
+            let dead = |w: &mut World| nodes[1..].iter().all(|&i| w.state(i, asked) == Some(MemberState::Dead));
+            world.run_until(secs(60), dead).expect("it is missed");
+            world.heal();
+            world.run_for(secs(5));
+        }
+        let back = world.run_until(secs(120), |w| w.all_list(&nodes, 8));
+        assert!(back.is_some(), "seed {seed}");
+    }
+}
+
+/// Two clusters merge in which one name lives twice: those of the one, and those of the other, the later.
+fn with_namesakes(seed: u64, profile: &str) -> (World, [usize; 2], [usize; 2]) {
+    let mut world = World::new(seed);
+    let mut start = |name: &str, seed: Option<usize>| {
+        let mut config = Config::new();
+        config.set("profile", profile).unwrap();
+        config.seeds = seed.iter().map(|&i| world.address(i).to_string()).collect();
+        let i = world.add(name, config);
+        world.run_for(ms(500));
+        i
+    };
+    let a = start("a", None);
+    let old = start("twin", Some(a));
+    let b = start("b", None);
+    let new = start("twin", Some(b));
+    world.run_for(secs(2) + ms(seed * 97 % 1000));
+    let bs = world.address(b);
+    world.call(a, |e, now, out| e.join(now, &[vec![bs]], out)).unwrap();
+    (world, [a, old], [b, new])
+}
+
+/// The older asks the newer whether it lives, and took a little silence for a death; so the newer was outdone.
+#[test]
+fn of_two_namesakes_the_newer_keeps_its_name_however_slow_it_is() {
+    type Trouble = fn(&mut World, &[usize], u64);
+    let pause: Trouble = |w, nodes, seed| {
+        w.run_for(ms(seed * 70 % 700));
+        w.pause(nodes[3]);
+        w.run_for(ms(1_500));
+        w.resume(nodes[3]);
+    };
+    let slow: Trouble = |w, nodes, _| {
+        nodes.iter().for_each(|&i| w.slow(i, ms(50)));
+        w.run_for(secs(5));
+        nodes.iter().for_each(|&i| w.slow(i, Duration::ZERO));
+    };
+    for (profile, trouble) in [("local", pause), ("local", slow), ("lan", pause), ("lan", slow)] {
+        for seed in 0..30 {
+            let (mut world, [a, old], [b, new]) = with_namesakes(seed, profile);
+            trouble(&mut world, &[a, old, b, new], seed);
+            world.run_for(secs(30));
+            let told = |i: usize| world.events(i).iter().any(|(_, e)| e.kind == EventKind::Conflict);
+            assert_eq!((told(old), told(new)), (true, false), "{profile}, seed {seed}");
+            assert!(world.all_list(&[a, b, new], 3), "{profile}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn where_the_newer_namesake_is_gone_the_older_is_listed_again() {
+    for seed in 0..30 {
+        let (mut world, [a, old], [b, new]) = with_namesakes(seed, "lan");
+        world.run_for(ms(seed * 10));
+        world.power_off(new);
+        let listed = world.run_until(secs(20), |w| w.all_list(&[a, b, old], 3));
+        assert!(listed.is_some(), "seed {seed}");
+    }
 }

@@ -9,7 +9,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bruit_core::config::Config;
 use bruit_core::error::Code;
@@ -182,6 +182,9 @@ fn when_clusters_merge_in_which_one_name_lives_twice_the_older_run_is_told_and_f
     let a = start("a", &[]);
     let old = start("twin", &[&a.address()]);
     a.until("lists two", |w| w.alive() == 2);
+    // Epochs are in milliseconds: of two runs of one, chance decides which is the older.
+    let ms = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    old.until("is older", |w| w.view().local().epoch.0 < ms());
     let b = start("b", &[]);
     let new = start("twin", &[&b.address()]);
     b.until("lists two", |w| w.alive() == 2);

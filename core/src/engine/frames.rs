@@ -11,7 +11,7 @@ use crate::id::{Epoch, NodeName, Peer, RunId, Version};
 use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::contest::Standing;
-use crate::time::Now;
+use crate::time::{Duration, Now};
 use crate::view::MemberState;
 use crate::wire::frame::{Frame, Frames, Record};
 use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
@@ -321,7 +321,7 @@ impl Engine {
                 known = entry.epoch;
             } else {
                 let (holder, at, epoch) = (entry.run, entry.to(), entry.epoch);
-                match self.contest(now, holder, at, out) {
+                match self.contest(now, holder, at, self.probe.longest(&self.config), out) {
                     Standing::Ask | Standing::Waiting => return,
                     Standing::Answered => return self.refuse_name(by, record.name, out),
                     Standing::Silent => known = epoch,
@@ -344,8 +344,14 @@ impl Engine {
 
     /// Is the holder of a name there? It is asked by datagram and by stream, and probed as any member is, through others,
     /// because a few lost packets must not cost it its name.
-    pub(super) fn contest(&mut self, now: Now, holder: RunId, at: Destination, out: &mut Outbox) -> Standing {
-        let patience = self.config.probe_timeout + self.config.probe_indirect_timeout;
+    pub(super) fn contest(
+        &mut self,
+        now: Now,
+        holder: RunId,
+        at: Destination,
+        patience: Duration,
+        out: &mut Outbox,
+    ) -> Standing {
         let standing = self.contests.standing(now.mono, holder, patience);
         if matches!(standing, Standing::Ask | Standing::Waiting) {
             for via in [Via::Datagram, Via::Stream] {

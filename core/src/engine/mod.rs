@@ -265,6 +265,7 @@ impl Engine {
         self.probe.give_back(lost);
         self.heartbeats.give_back(lost);
         self.suspicions.give_back(lost);
+        self.contests.give_back(lost);
         self.probe.doubt_ourselves(1, &self.config);
     }
 

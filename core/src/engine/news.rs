@@ -15,7 +15,7 @@ use crate::protocol::Cx;
 use crate::protocol::contest::Standing;
 use crate::protocol::damping::{Accusation, Answer};
 use crate::protocol::rumor::{Aspect, Rumor};
-use crate::protocol::suspicion::Accused;
+use crate::protocol::suspicion::{self, Accused};
 use crate::rng::mix;
 use crate::time::{Duration, Now};
 use crate::view::{EventKind, MemberState, changed};
@@ -371,7 +371,7 @@ impl Engine {
     /// Our own link is so bad that we had better not come back yet.
     fn holds_back(&mut self, now: Now, status: MemberState, out: &mut Outbox) -> bool {
         let accusation = if status == MemberState::Dead { Accusation::Dead } else { Accusation::Suspect };
-        let (failing, live) = (self.probe.is_failing(), self.members.live_len());
+        let (failing, live) = (self.probe.is_failing(now.mono, &self.config), self.members.live_len());
         match self.damping.on_accused(now.mono, &self.config, accusation, failing, live) {
             Answer::Refute => return false,
             Answer::Hold { first } if first => {
@@ -396,7 +396,9 @@ impl Engine {
             return self.surpass(now, record.epoch);
         }
         let at = Destination { addr: record.addr, run: Some(record.run), via: Via::Datagram };
-        match self.contest(now, record.run, at, out) {
+        // Others list it: were it dead, they would find out within this time.
+        let patience = self.probe.longest(&self.config) + suspicion::timeout(&self.config, self.members.live_len(), 0);
+        match self.contest(now, record.run, at, patience, out) {
             Standing::Ask | Standing::Waiting => {}
             Standing::Silent => self.surpass(now, record.epoch),
             Standing::Answered => self.lose_name(now, record, out),
@@ -480,7 +482,7 @@ impl Engine {
 
     /// For longer than the slowest death takes.
     pub(super) fn out_of_touch(&self) -> Duration {
-        let max = crate::protocol::suspicion::timeout(&self.config, self.members.live_len().max(100), 0);
+        let max = suspicion::timeout(&self.config, self.members.live_len().max(100), 0);
         max + self.heartbeats.patience(&self.config) + self.config.probe_interval * 10
     }
 }

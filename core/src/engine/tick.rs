@@ -29,7 +29,7 @@ impl Engine {
         while let Some(peer) = self.probe.on_deadline(cx!(self, now, out), &self.members) {
             self.suspect(now, peer, out);
         }
-        if self.probe.is_failing() {
+        if self.probe.is_failing(now.mono, &self.config) {
             self.damping.on_failing(now.mono, &self.config);
         }
         while let Some(peer) = self.heartbeats.on_deadline(cx!(self, now, out), &self.members) {

@@ -1,6 +1,7 @@
 //! Two runs of one name. A joiner whose name is alive at another address is not let in before the holder
 //! had as long as a probe takes to answer: an answer refuses the joiner, silence replaces the holder. The same question
-//! is asked when we hear of a run of *our* name with a higher epoch: an answer means that we lost the name.
+//! is asked when we hear of a run of *our* name with a higher epoch: an answer means that we lost the name. There nobody
+//! waits for the decision, so that a holder who is slow has as long as a suspect has: a name must not be lost to load.
 
 use alloc::vec::Vec;
 
@@ -53,6 +54,14 @@ impl Contests {
                 self.0.push(Contest { holder, answered: false, decided, until: decided + patience * 4 });
                 Standing::Ask
             }
+        }
+    }
+
+    /// We lost `lost` while others may have answered.
+    pub fn give_back(&mut self, lost: Duration) {
+        for contest in &mut self.0 {
+            contest.decided = contest.decided + lost;
+            contest.until = contest.until + lost;
         }
     }
 

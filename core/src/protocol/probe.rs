@@ -64,6 +64,8 @@ pub struct Probe {
     health: u32,
     /// How our latest probes fared, a bit each: set where no answer came in time by the direct way.
     missed: u8,
+    /// When the latest of them was decided.
+    judged: Instant,
 }
 
 /// The round's own probe.
@@ -137,6 +139,7 @@ impl Probe {
             offset: 0,
             health: 0,
             missed: 0,
+            judged: Instant::ZERO,
         }
     }
 
@@ -145,9 +148,11 @@ impl Probe {
         self.health
     }
 
-    /// Two of our latest three probes were not answered directly: whoever else has trouble, we have.
-    pub fn is_failing(&self) -> bool {
-        (self.missed & 0b111).count_ones() >= 2
+    /// Two of our latest three probes were not answered directly: whoever else has trouble, we have. Where there are no
+    /// rounds the latest may be of long ago, and says nothing.
+    pub fn is_failing(&self, now: Instant, config: &Config) -> bool {
+        let longest = config.probe_interval * (2 + config.local_health_max as u32) + self.longest(config);
+        (self.missed & 0b111).count_ones() >= 2 && now.since(self.judged) <= longest
     }
 
     /// Probes and relays under way, and members still to be probed in this robin.
@@ -221,7 +226,7 @@ impl Probe {
             };
             match self.flights[i].stage {
                 Stage::Direct { .. } => {
-                    self.missed = self.missed << 1 | 1;
+                    (self.missed, self.judged) = (self.missed << 1 | 1, now);
                     let stage = self.ask_others(cx, members, self.flights[i], entry);
                     self.flights[i].stage = stage;
                 }
@@ -323,6 +328,11 @@ impl Probe {
         base * (self.health + 1)
     }
 
+    /// How long a probe takes that nobody answers.
+    pub fn longest(&self, config: &Config) -> Duration {
+        (config.probe_timeout + config.probe_indirect_timeout) * (self.health + 1)
+    }
+
     /// SWIM §3.1: k members are asked to ping the target. Beside them a ping by stream, because a network that
     /// swallows datagrams is a misconfiguration and not a death.
     fn ask_others(&mut self, cx: &mut Cx<'_>, members: &Members, flight: Flight, target: &Entry) -> Stage {
@@ -392,7 +402,7 @@ impl Probe {
             let flight = self.flights.swap_remove(i);
             self.health = self.health.saturating_sub(1);
             if matches!(flight.stage, Stage::Direct { .. }) {
-                self.missed <<= 1;
+                (self.missed, self.judged) = (self.missed << 1, cx.now.mono);
             }
         }
         let rtt = sent.filter(|_| direct && via == Via::Datagram).map(|s| cx.now.mono.since(s.at));
