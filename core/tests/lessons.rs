@@ -299,3 +299,19 @@ fn where_the_newer_namesake_is_gone_the_older_is_listed_again() {
         assert!(listed.is_some(), "seed {seed}");
     }
 }
+
+/// Who was paused answers what has queued up by datagram and by stream at once, and which arrives first is chance.
+#[test]
+fn a_pause_is_not_taken_for_a_network_that_swallows_datagrams() {
+    for (seed, pause) in (0..20).flat_map(|seed| [450, 900, 1_600].map(|pause| (seed, pause))) {
+        let (mut world, nodes) = formed(seed, 3);
+        for &i in &nodes {
+            world.pause(i);
+            world.run_for(ms(pause));
+            world.resume(i);
+            world.run_for(secs(10));
+        }
+        let warned = nodes.iter().any(|&i| world.events(i).iter().any(|(_, e)| e.kind == EventKind::Warning));
+        assert!(!warned, "seed {seed}, {pause} ms");
+    }
+}

@@ -313,7 +313,7 @@ fn missed() -> Scene {
 
 const UDP_BLOCKED: &str = "\
 A firewall swallows all datagrams. PING and PING_REQ are lost, but beside them goes a PING by stream (⇒), and its answer
-saves the member: nobody is suspected. The application is warned, once a minute and member, that UDP is blocked.";
+saves the member: nobody is suspected. When it has happened twice the application is warned, once a minute and member.";
 
 fn udp_blocked() -> Scene {
     let mut scene = Scene::of(3);

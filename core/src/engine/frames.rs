@@ -401,8 +401,8 @@ impl Engine {
             }
         }
         let Some(entry) = self.members.get(peer) else { return };
-        if answer.only_by_stream {
-            self.counters.acks_by_stream += 1;
+        self.counters.acks_by_stream += u64::from(answer.by_stream);
+        if answer.again {
             let text = format!("{} answers by TCP and not by UDP: datagrams are lost on the way", entry.name);
             self.warn(now, Warning::UdpBlocked, || text, out);
         } else if answer.late && entry.status == MemberState::Suspect {

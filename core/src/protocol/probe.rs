@@ -66,6 +66,8 @@ pub struct Probe {
     missed: u8,
     /// When the latest of them was decided.
     judged: Instant,
+    /// Who answered by stream, as long as it has not answered by datagram, too.
+    streamed: Option<RunId>,
 }
 
 /// The round's own probe.
@@ -123,8 +125,10 @@ pub struct Answer {
     pub rtt: Option<Duration>,
     /// To a probe that had already ended.
     pub late: bool,
-    /// It answered the ping by stream and not the datagram.
-    pub only_by_stream: bool,
+    /// It answered the ping by stream, and not the datagram or not yet.
+    pub by_stream: bool,
+    /// And so did the last that answered by stream: its answer to the datagram never came.
+    pub again: bool,
 }
 
 impl Probe {
@@ -140,6 +144,7 @@ impl Probe {
             health: 0,
             missed: 0,
             judged: Instant::ZERO,
+            streamed: None,
         }
     }
 
@@ -396,7 +401,7 @@ impl Probe {
         let flight = self.flights.iter().position(|f| f.seq == seq);
         let run = flight.map(|i| self.flights[i].run).or_else(|| sent.map(|s| s.run))?;
         let direct = from == run;
-        let only_by_stream = flight
+        let by_stream = flight
             .is_some_and(|i| direct && via == Via::Stream && matches!(self.flights[i].stage, Stage::Indirect { .. }));
         if let Some(i) = flight {
             let flight = self.flights.swap_remove(i);
@@ -408,8 +413,10 @@ impl Probe {
         let rtt = sent.filter(|_| direct && via == Via::Datagram).map(|s| cx.now.mono.since(s.at));
         if rtt.is_some() {
             self.recent[seq as usize % RECENT] = None;
+            self.streamed = self.streamed.filter(|&streamed| streamed != run);
         }
-        Some(Answer { run, rtt, late: flight.is_none() && sent.is_some_and(|s| s.probe), only_by_stream })
+        let again = by_stream && self.streamed.replace(run).is_some();
+        Some(Answer { run, rtt, late: flight.is_none() && sent.is_some_and(|s| s.probe), by_stream, again })
     }
 
     /// A relay is well, and could not reach the target either.
