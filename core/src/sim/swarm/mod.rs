@@ -655,7 +655,11 @@ impl<'a> Swarm<'a> {
         self.run_until(self.world.now().mono + PEACE)?;
         let whole = matches!(self.plan.heal, Heal::All { .. });
         // Where the accused is not told of it with the next ping, one member with half a link may outrun its refutation.
-        let warned = core.iter().all(|&i| self.world.config(i).buddy);
+        // So may it where who missed a refutation neither looks for itself nor notices that it differs from the others.
+        let warned = core.iter().all(|&i| {
+            let config = self.world.config(i);
+            config.buddy && (config.sync_on_mismatch || config.suspicion_probes > 0)
+        });
         for (&i, before) in core.iter().zip(before) {
             for (_, event) in &self.world.events(i)[before..] {
                 let about = event.member.as_ref().map_or("", |m| &*m.name);

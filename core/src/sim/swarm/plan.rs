@@ -240,7 +240,12 @@ impl Plan {
         // Equal times stay in the order in which they were drawn.
         actions.sort_by_key(|(at, _)| *at);
         let heal = draw_heal(rng, n);
-        let newcomers = actions.iter().map(|(_, action)| if let Action::Herd(size) = action { *size } else { 0 });
+        let newcomers = actions.iter().map(|(_, action)| match action {
+            Action::Herd(size) => *size,
+            // It has the name for itself when the other is given a new one.
+            Action::Twin(_) => 1,
+            _ => 0,
+        });
         let names = n + newcomers.sum::<usize>();
         let tight = rng.chance(1, if faults.contains(&Fault::Rename) || faults.contains(&Fault::Herd) { 2 } else { 8 });
         let options = draw_options(rng, names, tight, sleeps);
@@ -358,7 +363,8 @@ fn draw_options(rng: &mut Rng, names: usize, tight: bool, sleeps: bool) -> Vec<(
         options.push(("detector", "phi".into()));
         options.push(("phi_threshold", format!("{}.0", 8 + rng.below(5))));
         // For where heartbeats come straight from their sender.
-        options.push(("phi_model", if names <= 3 { "normal" } else { "exponential" }.into()));
+        let straight = names <= 3 && !options.contains(&("gossip_fanout", "1".into()));
+        options.push(("phi_model", if straight { "normal" } else { "exponential" }.into()));
     }
     if sleeps {
         options.push(("forget_dead", "3s".into()));
