@@ -348,17 +348,17 @@ fn loads(world: &World, i: NodeIndex) -> Check {
     }
 }
 
-/// Entries of the queue, and packets that wait to be read, for each node. Nobody derived them: the most in 20,000 seeds is
-/// a tenth, and three thousand where all talk by stream to one that is stopped.
+/// Entries of the queue for each node, and packets that wait to be read from each. Nobody derived them: the most in 20,000
+/// seeds is a tenth, and four hundred where all talk by stream to one that is stopped.
 const PENDING_MAX: usize = 2_000;
-const HELD_MAX: usize = 10_000;
+const HELD_MAX: usize = 1_000;
 
 fn queues(world: &World, i: NodeIndex) -> Check {
     let pending = world.pending();
     if pending > PENDING_MAX * world.len() {
         return Err((Rule::Queue, format!("{pending} entries wait in the world's queue")));
     }
-    let (held, most) = (world.held(i), world.receive_queue + HELD_MAX);
+    let (held, most) = (world.held(i), world.receive_queue + HELD_MAX * world.len());
     if held > most {
         return Err((Rule::Queue, format!("{held} packets wait to be read")));
     }

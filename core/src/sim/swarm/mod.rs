@@ -655,11 +655,8 @@ impl<'a> Swarm<'a> {
         self.run_until(self.world.now().mono + PEACE)?;
         let whole = matches!(self.plan.heal, Heal::All { .. });
         // Where the accused is not told of it with the next ping, one member with half a link may outrun its refutation.
-        // So may it where who missed a refutation neither looks for itself nor notices that it differs from the others.
-        let warned = core.iter().all(|&i| {
-            let config = self.world.config(i);
-            config.buddy && (config.sync_on_mismatch || config.suspicion_probes > 0)
-        });
+        // So may it where who missed a refutation does not notice that it differs from the others.
+        let warned = core.iter().all(|&i| self.world.config(i).buddy && self.world.config(i).sync_on_mismatch);
         for (&i, before) in core.iter().zip(before) {
             for (_, event) in &self.world.events(i)[before..] {
                 let about = event.member.as_ref().map_or("", |m| &*m.name);
@@ -693,7 +690,7 @@ impl<'a> Swarm<'a> {
     fn quiet(&self, n: usize) -> u64 {
         let config = &self.config;
         let each = |interval: Duration| PEACE.as_secs_f64() * 1.4 / interval.as_secs_f64();
-        let tries = 2.0 + libm::sqrt(2.0 * config.join_timeout.as_secs_f64() / config.probe_timeout.as_secs_f64());
+        let tries = 2.0 + config.join_timeout.as_secs_f64() / (2.0 * config.probe_timeout.as_secs_f64());
         let heartbeats = if config.detector == Detector::Phi { 1.1 * config.gossip_fanout as f64 } else { 0.0 };
         let a_node = 2.2 * PEACE.as_secs_f64() / config.probe_interval.as_secs_f64()
             + each(config.sync_interval)
