@@ -655,8 +655,12 @@ impl<'a> Swarm<'a> {
         self.run_until(self.world.now().mono + PEACE)?;
         let whole = matches!(self.plan.heal, Heal::All { .. });
         // Where the accused is not told of it with the next ping, one member with half a link may outrun its refutation.
-        // So may it where who missed a refutation does not notice that it differs from the others.
-        let warned = core.iter().all(|&i| self.world.config(i).buddy && self.world.config(i).sync_on_mismatch);
+        // So may it where who missed a refutation does not notice that it differs from the others, or has no time to: with
+        // no confirmations to wait for, a suspicion is as short as it can be.
+        let warned = core.iter().all(|&i| {
+            let config = self.world.config(i);
+            config.buddy && config.sync_on_mismatch && config.suspicion_confirmations > 0
+        });
         for (&i, before) in core.iter().zip(before) {
             for (_, event) in &self.world.events(i)[before..] {
                 let about = event.member.as_ref().map_or("", |m| &*m.name);
