@@ -44,6 +44,10 @@ pub const BRUIT_EVENT_WARNING: u32 = 4096;
 /// bruit_node_join(), _leave(), _set(), _set_meta(), _on_event() and _members(). Those that look at it, hear its last
 /// events or end it do what they always do.
 pub const BRUIT_EVENT_FATAL: u32 = 8192;
+/// The member has the message that was sent with BRUIT_RECEIPT and this `id`; or will not have it, `status` says why.
+pub const BRUIT_EVENT_RECEIPT: u32 = 16384;
+/// After BRUIT_E_BUSY there is room again for messages to the member.
+pub const BRUIT_EVENT_WRITABLE: u32 = 32768;
 /// A mask for every kind, those of later versions included: ignore a kind that you do not know.
 pub const BRUIT_EVENT_ALL: u32 = 0xFFFF_FFFF;
 
@@ -79,7 +83,8 @@ pub struct bruit_event {
     pub member: *const bruit_member,
     /** The member as it was; NULL for BRUIT_EVENT_JOIN. */
     pub before: *const bruit_member,
-    /** JOINED: numbers the calls of bruit_node_join() on this node, in the order in which they began; others: 0. */
+    /** JOINED: numbers the calls of bruit_node_join() on this node, in the order in which they began; RECEIPT: the number
+     *  that bruit_node_send() gave; others: 0. */
     pub id: u64,
     /** How many (JOINED, OVERFLOW). */
     pub count: u64,
@@ -116,6 +121,8 @@ pub extern "C" fn bruit_event_name(kind: u32) -> *const c_char {
         BRUIT_EVENT_OVERFLOW => c"OVERFLOW",
         BRUIT_EVENT_WARNING => c"WARNING",
         BRUIT_EVENT_FATAL => c"FATAL",
+        BRUIT_EVENT_RECEIPT => c"RECEIPT",
+        BRUIT_EVENT_WRITABLE => c"WRITABLE",
         _ => c"UNKNOWN",
     }
     .as_ptr()

@@ -180,6 +180,8 @@ pub struct bruit_stats {
     pub items_seen: u64,
     /** parts of messages dropped because they came ahead of the room that was given */
     pub items_refused: u64,
+    /** messages dropped because nobody listens to their topic */
+    pub messages_unheard: u64,
 }
 
 /// One counter.
@@ -334,6 +336,7 @@ const FIELDS: &[&str] = &[
     "replies_late",
     "items_seen",
     "items_refused",
+    "messages_unheard",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

@@ -242,6 +242,12 @@
  */
 #define BRUIT_EVENT_FATAL 8192
 
+/** The member has the message that was sent with BRUIT_RECEIPT and this `id`; or will not have it, `status` says why. */
+#define BRUIT_EVENT_RECEIPT 16384
+
+/** After BRUIT_E_BUSY there is room again for messages to the member. */
+#define BRUIT_EVENT_WRITABLE 32768
+
 /** A mask for every kind, those of later versions included: ignore a kind that you do not know. */
 #define BRUIT_EVENT_ALL 4294967295
 
@@ -437,7 +443,10 @@ typedef struct bruit_event {
     const bruit_member *member;
     /** The member as it was; NULL for BRUIT_EVENT_JOIN. */
     const bruit_member *before;
-    /** JOINED: numbers the calls of bruit_node_join() on this node, in the order in which they began; others: 0. */
+    /**
+     * JOINED: numbers the calls of bruit_node_join() on this node, in the order in which they began; RECEIPT: the number
+     *     *  that bruit_node_send() gave; others: 0. 
+     */
     uint64_t id;
     /** How many (JOINED, OVERFLOW). */
     uint64_t count;
@@ -629,6 +638,8 @@ typedef struct bruit_stats {
     uint64_t items_seen;
     /** parts of messages dropped because they came ahead of the room that was given */
     uint64_t items_refused;
+    /** messages dropped because nobody listens to their topic */
+    uint64_t messages_unheard;
 } bruit_stats;
 
 /** One counter. */

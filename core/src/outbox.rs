@@ -10,11 +10,17 @@ use crate::error::Error;
 use crate::id::{NodeName, RunId};
 use crate::message::{Body, Delivery};
 use crate::view::Event;
-use crate::wire::envelope;
 use crate::wire::frame::Frame;
+use crate::wire::{envelope, stream};
 
 /// Packets that one call may fill. What comes after is dropped and counted; every protocol repeats itself.
 pub const PACKETS_MAX: usize = 128;
+
+/// Frames for one link are put together up to this size; one alone may be larger. A link's first record has to be small
+/// enough for a peer that does not trust us yet.
+pub const TOGETHER_MAX: usize = 64 << 10;
+
+const _: () = assert!(TOGETHER_MAX + envelope::OVERHEAD <= stream::RECORD_MAX_STRANGER);
 
 /// To whom. Without a run id the packet is sealed for a stranger, and only HELLO, COOKIE and REFUSED may be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +206,7 @@ impl Outbox {
     fn limit(&self, via: Via) -> usize {
         match via {
             Via::Datagram => self.datagram_max,
-            Via::Stream => envelope::ENVELOPE_MAX,
+            Via::Stream => TOGETHER_MAX,
         }
     }
 

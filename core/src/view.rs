@@ -129,6 +129,8 @@ event_kinds! {
     Overflow = 11, "OVERFLOW", "The inbox was full; `count` items were dropped.";
     Warning = 12, "WARNING", "Something is wrong around this node; `text` says what.";
     Fatal = 13, "FATAL", "The node has failed; every call answers E_FAILED.";
+    Receipt = 14, "RECEIPT", "The member has the message with that receipt (`id`), or will not have it (`status`).";
+    Writable = 15, "WRITABLE", "After E_BUSY there is room again for messages to that member.";
 }
 
 /// Bits of `Event::changed`: in what the member differs from `before`.
@@ -148,7 +150,7 @@ pub struct Event {
     pub view: u64,
     pub member: Option<Arc<Member>>,
     pub before: Option<Arc<Member>>,
-    /// Which call this completes (JOINED, LEAVE_DONE).
+    /// Which call this completes (JOINED, LEAVE_DONE), or which receipt it is.
     pub id: u64,
     pub count: u64,
     /// 0, or an error code.

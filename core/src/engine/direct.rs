@@ -7,12 +7,13 @@ use alloc::vec::Vec;
 use super::frames::Speaker;
 use super::{Engine, cx};
 use crate::error::{Code, Error, Result};
-use crate::id::{NodeName, RunId};
+use crate::id::RunId;
 use crate::message::{Body, Delivery, Manner};
 use crate::outbox::{Completion, Destination, Outbox};
 use crate::protocol::Cx;
 use crate::protocol::lane::{Arrived, Fate, Letter};
 use crate::time::{Duration, Now};
+use crate::view::{Event, EventKind};
 use crate::wire::frame::{Frame, Item, ItemKind};
 
 /// What a message in a datagram takes besides its topic and its data: envelope, frame header, lengths.
@@ -42,9 +43,11 @@ impl Engine {
             self.receipts
         });
         self.counters.messages_sent += 1;
-        if to.run == Some(self.members.local().run) {
+        if let Some(run) = to.run.filter(|&run| run == self.members.local().run) {
             self.deliver_to_us(Manner::Reliable, body, out);
+            let before = out.completions.len();
             out.completions.extend(receipt.map(|id| Completion::Received { id, status: 0 }));
+            self.report_receipts(run, before, out);
             return Ok(receipt);
         }
         if how == Sending::BestEffort && body.len() + AROUND <= self.config.max_datagram {
@@ -164,9 +167,12 @@ impl Engine {
 
     pub(super) fn on_item_ack(&mut self, now: Now, home: Destination, ack: (bool, u64, u64, u64), out: &mut Outbox) {
         let (bulk, session, upto, room) = ack;
+        let before = out.completions.len();
         let roomy = self.lanes.on_ack(cx!(self, now, out), home, bulk, session, upto, room);
-        if let Some(run) = home.run.filter(|run| roomy && self.refused.remove(run)) {
-            out.completions.extend(self.name_of(run).map(|to| Completion::Writable { to }));
+        let Some(run) = home.run else { return };
+        self.report_receipts(run, before, out);
+        if roomy && self.refused.remove(&run) {
+            self.report_writable(run, out);
         }
     }
 
@@ -208,12 +214,15 @@ impl Engine {
 
     /// That run is over, or counts as over: who waits for it is told.
     pub(super) fn part_with(&mut self, run: RunId, out: &mut Outbox) {
+        let before = out.completions.len();
         self.lanes.fail(run, Code::Unreachable, out);
+        self.report_receipts(run, before, out);
         for id in self.requests.fail(run) {
             self.replied(id, Code::Unreachable, "the member is dead or has left", out);
         }
         if self.refused.remove(&run) {
-            out.completions.extend(self.name_of(run).map(|to| Completion::Writable { to }));
+            // Who waits for room finds out that it is gone.
+            self.report_writable(run, out);
         }
     }
 
@@ -276,8 +285,28 @@ impl Engine {
         self.deliver(self.members.local().run, manner, body, out);
     }
 
-    fn name_of(&self, run: RunId) -> Option<NodeName> {
-        self.members.find(run).and_then(|peer| self.members.get(peer)).map(|e| e.name.clone())
+    /// Of the receipts among the completions from `first` on.
+    fn report_receipts(&mut self, run: RunId, first: usize, out: &mut Outbox) {
+        if out.completions.len() == first {
+            return;
+        }
+        let member = self.members.find(run).and_then(|peer| self.picture(peer));
+        for completion in &out.completions[first..] {
+            if let Completion::Received { id, status } = *completion {
+                let mut event = Event::new(EventKind::Receipt, self.version);
+                (event.id, event.status, event.member) = (id, status, member.clone());
+                out.events.push(event);
+            }
+        }
+    }
+
+    fn report_writable(&mut self, run: RunId, out: &mut Outbox) {
+        let Some(peer) = self.members.find(run) else { return };
+        let Some(to) = self.members.get(peer).map(|e| e.name.clone()) else { return };
+        out.completions.push(Completion::Writable { to });
+        let mut event = Event::new(EventKind::Writable, self.version);
+        event.member = self.picture(peer);
+        out.events.push(event);
     }
 
     fn replied(&self, id: u64, code: Code, text: &str, out: &mut Outbox) {

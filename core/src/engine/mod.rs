@@ -67,8 +67,8 @@ pub enum Input<'a> {
     Packet(Inbound<'a>),
     /// The system says that nobody listens there: ICMP port unreachable, or a refused connection.
     Unreachable { addr: SocketAddr, via: Via },
-    /// The link with that run has ended; what was on its way there may be lost.
-    Severed { run: RunId },
+    /// A link with that run has ended; what was on its way there may be lost. `last`: no other leads there.
+    Severed { run: RunId, last: bool },
     /// The answer to `Outbox::resolve`; empty where the name does not resolve.
     Resolved { seed: usize, addrs: &'a [SocketAddr] },
     /// The deadline has come.
@@ -226,7 +226,7 @@ impl Engine {
                 }
                 self.contacts.on_unreachable(cx!(self, now, out), addr, via);
             }
-            Input::Severed { run } => self.on_severed(now, run, out),
+            Input::Severed { run, .. } => self.on_severed(now, run, out),
             Input::Resolved { seed, addrs } => {
                 self.contacts.on_resolved(cx!(self, now, out), &self.members, seed, addrs);
             }

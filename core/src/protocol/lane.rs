@@ -37,7 +37,7 @@ const ROOM_FIRST: u64 = 64 << 10;
 const WEIGHT: usize = 64;
 
 /// Unanswered resends double the pause this often.
-const DOUBLINGS: u32 = 5;
+const DOUBLINGS: u32 = 3;
 
 /// A message on its way out.
 #[derive(Clone, Debug)]
@@ -101,6 +101,8 @@ struct Out {
     /// The one item under way went by datagram.
     loose: bool,
     tries: u32,
+    /// Links that ended since anything was acknowledged.
+    severed: u32,
     again: Option<Instant>,
 }
 
@@ -282,7 +284,7 @@ impl Lanes {
         } else {
             out.room = room;
             if out.forget(upto, |id| cx.out.completions.push(Completion::Received { id, status: 0 })) {
-                out.tries = 0;
+                (out.tries, out.severed) = (0, 0);
                 out.arm(cx.now.mono, cx.config.probe_interval);
             }
         }
@@ -315,8 +317,8 @@ impl Lanes {
         let Some(pair) = self.of.get_mut(&run) else { return };
         for out in pair.out.iter_mut().flatten().filter(|out| out.flying > 0) {
             out.rewind();
-            out.tries += 1;
-            out.arm(cx.now.mono, cx.config.gossip_interval);
+            out.again = Some(cx.now.mono + cx.config.gossip_interval * (1 << out.severed.min(DOUBLINGS)));
+            out.severed += 1;
         }
         self.rearm(run);
     }
@@ -455,6 +457,7 @@ impl Out {
             room: ROOM_FIRST,
             loose: false,
             tries: 0,
+            severed: 0,
             again: None,
         }
     }

@@ -10,6 +10,9 @@ use std::time::Instant;
 
 use super::lock::{Condvar, Mutex};
 
+use super::message::{AnswerFn, Message, MessageFn};
+use crate::error;
+use crate::message::Body;
 use crate::view::Event;
 
 thread_local! {
@@ -51,13 +54,39 @@ pub(crate) struct Callbacks {
     left: Condvar,
 }
 
-struct Handler {
+pub(crate) struct Handler {
     id: u64,
-    mask: u32,
-    /// The number of the first event that is for it.
+    wants: Wants,
+    /// The number of the first item that is for it.
     from: u64,
-    call: Mutex<Option<EventFn>>,
+    call: Mutex<Option<Call>>,
     gone: AtomicBool,
+}
+
+/// The topic that listens to all.
+pub(crate) const ALL_TOPICS: &str = "*";
+
+enum Wants {
+    Events(u32),
+    Topic(String),
+}
+
+enum Call {
+    Event(EventFn),
+    Message(MessageFn),
+}
+
+impl Handler {
+    fn mask(&self) -> u32 {
+        match self.wants {
+            Wants::Events(mask) => mask,
+            Wants::Topic(_) => 0,
+        }
+    }
+
+    fn listens_to(&self, topic: &str) -> bool {
+        matches!(&self.wants, Wants::Topic(own) if own == topic || own == ALL_TOPICS)
+    }
 }
 
 struct Gate {
@@ -98,6 +127,11 @@ impl Callbacks {
         !self.handlers.lock().is_empty()
     }
 
+    /// Somebody listens to this topic.
+    pub(crate) fn listens_to(&self, topic: &str) -> bool {
+        self.handlers.lock().iter().any(|h| h.listens_to(topic))
+    }
+
     /// Somebody listens to this kind.
     pub(crate) fn wants(&self, kind: u32) -> bool {
         self.mask.load(Acquire) & kind != 0
@@ -109,14 +143,23 @@ impl Callbacks {
 
     /// For events from the number `from` on. `None` where the gate is closed; the box is dropped then.
     pub(crate) fn add(&self, mask: u32, from: u64, f: EventFn) -> Option<u64> {
+        self.add_one(Wants::Events(mask), from, Call::Event(f))
+    }
+
+    /// The same for messages.
+    pub(crate) fn listen(&self, topic: &str, from: u64, f: MessageFn) -> Option<u64> {
+        self.add_one(Wants::Topic(topic.into()), from, Call::Message(f))
+    }
+
+    fn add_one(&self, wants: Wants, from: u64, call: Call) -> Option<u64> {
         let gate = self.gate.lock();
         if !gate.open {
             return None;
         }
         let id = self.next.fetch_add(1, Relaxed);
-        let handler = Handler { id, mask, from, call: Mutex::new(Some(f)), gone: AtomicBool::new(false) };
+        let handler = Handler { id, wants, from, call: Mutex::new(Some(call)), gone: AtomicBool::new(false) };
+        self.mask.fetch_or(handler.mask(), AcqRel);
         self.handlers.lock().push(Arc::new(handler));
-        self.mask.fetch_or(mask, AcqRel);
         Some(id)
     }
 
@@ -126,7 +169,7 @@ impl Callbacks {
             let mut handlers = self.handlers.lock();
             let Some(i) = handlers.iter().position(|h| h.id == id) else { return false };
             let handler = handlers.remove(i);
-            self.mask.store(handlers.iter().fold(0, |all, h| all | h.mask), Release);
+            self.mask.store(handlers.iter().fold(0, |all, h| all | h.mask()), Release);
             handler
         };
         handler.gone.store(true, Release);
@@ -211,31 +254,73 @@ impl Callbacks {
 impl Pass<'_> {
     /// Runs the handlers that want this event; answers with the text of panics.
     pub(crate) fn run(&self, number: u64, event: &Event) -> Vec<String> {
-        let mut panics = Vec::new();
-        let wants = |h: &Arc<Handler>| h.mask & event.kind.bit() != 0 && h.from <= number;
+        let wants = |h: &Arc<Handler>| h.mask() & event.kind.bit() != 0 && h.from <= number;
         let handlers: Vec<Arc<Handler>> = self.0.handlers.lock().iter().filter(|h| wants(h)).cloned().collect();
-        for handler in handlers {
-            if !self.0.is_open() {
-                break;
+        let call = |call: &mut Call| {
+            if let Call::Event(f) = call {
+                f(event);
             }
-            let mut call = handler.call.lock();
-            if handler.gone.load(Acquire) {
-                continue;
-            }
-            if let Some(f) = call.as_mut() {
-                let _inside = Inside::enter(self.0.node, handler.id);
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| f(event))) {
-                    panics.push(panic_text(&*panic));
+        };
+        handlers.iter().filter_map(|handler| self.run_one(handler, call)).collect()
+    }
+
+    /// Those who listen to anything now: for several messages at once.
+    pub(crate) fn listeners(&self) -> Vec<Arc<Handler>> {
+        self.0.handlers.lock().iter().filter(|h| matches!(h.wants, Wants::Topic(_))).cloned().collect()
+    }
+
+    /// Runs those of the listeners that want this message. False: there are none.
+    pub(crate) fn hear(
+        &self,
+        listeners: &[Arc<Handler>],
+        number: u64,
+        message: &Message,
+        mut panicked: impl FnMut(String),
+    ) -> bool {
+        let mut heard = false;
+        let wants = |h: &Arc<Handler>| h.from <= number && h.listens_to(message.topic()) && !h.gone.load(Acquire);
+        for handler in listeners.iter().filter(|h| wants(h)) {
+            heard = true;
+            let call = |call: &mut Call| {
+                if let Call::Message(f) = call {
+                    f(message);
                 }
-            }
-            // It has unsubscribed itself.
-            if handler.gone.load(Acquire) {
-                let f = call.take();
-                drop(call);
-                self.0.drop_box(handler.id, f);
-            }
+            };
+            self.run_one(handler, call).into_iter().for_each(&mut panicked);
         }
-        panics
+        heard
+    }
+
+    /// Answers with the text of a panic.
+    pub(crate) fn answer(&self, f: AnswerFn, answer: error::Result<Body>) -> Option<String> {
+        if !self.0.is_open() {
+            self.0.drop_box(0, f);
+            return None;
+        }
+        let _inside = Inside::enter(self.0.node, 0);
+        catch_unwind(AssertUnwindSafe(|| f(answer))).err().map(|panic| panic_text(&*panic))
+    }
+
+    fn run_one(&self, handler: &Arc<Handler>, run: impl FnOnce(&mut Call)) -> Option<String> {
+        if !self.0.is_open() {
+            return None;
+        }
+        let mut call = handler.call.lock();
+        if handler.gone.load(Acquire) {
+            return None;
+        }
+        let mut panicked = None;
+        if let Some(call) = call.as_mut() {
+            let _inside = Inside::enter(self.0.node, handler.id);
+            panicked = catch_unwind(AssertUnwindSafe(|| run(call))).err().map(|panic| panic_text(&*panic));
+        }
+        // It has unsubscribed itself.
+        if handler.gone.load(Acquire) {
+            let f = call.take();
+            drop(call);
+            self.0.drop_box(handler.id, f);
+        }
+        panicked
     }
 
     pub(crate) fn log(&self, level: i32, target: &str, text: &str) {

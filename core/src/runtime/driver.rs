@@ -335,7 +335,7 @@ struct Driver {
     links: Links,
     timers: Timers,
     /// Links that ended in this turn, by what they led to. Their nodes are not told yet.
-    severed: Vec<(usize, RunId)>,
+    severed: Vec<(usize, RunId, bool)>,
     receiver: Receiver,
     outbox: Outbox,
     scratch: Vec<u8>,
@@ -844,11 +844,12 @@ impl Driver {
         if io.peers.by_addr.get(&link.peer) == Some(&id) {
             io.peers.by_addr.remove(&link.peer);
         }
-        if let Some(run) = link.leads_to()
-            && io.peers.by_run.get(&run).is_none_or(|&current| current == id)
-        {
-            io.peers.by_run.remove(&run);
-            self.severed.push((link.node, run));
+        if let Some(run) = link.leads_to() {
+            let last = io.peers.by_run.get(&run).is_none_or(|&current| current == id);
+            if last {
+                io.peers.by_run.remove(&run);
+            }
+            self.severed.push((link.node, run, last));
         }
         io.node.tally.links.store(io.peers.by_addr.len() as u64, Relaxed);
         io.node.tally.records_dropped.fetch_add(link.unsent() as u64, Relaxed);
@@ -856,9 +857,9 @@ impl Driver {
 
     fn tell_severed(&mut self) {
         // Telling it may close others: those are told in the next turn, which their engines' deadlines bring.
-        for (slot, run) in std::mem::take(&mut self.severed) {
+        for (slot, run, last) in std::mem::take(&mut self.severed) {
             let now = clock::now();
-            self.think(slot, now, |live, out| live.engine.handle(now, Input::Severed { run }, out));
+            self.think(slot, now, |live, out| live.engine.handle(now, Input::Severed { run, last }, out));
         }
     }
 

@@ -1,10 +1,13 @@
-//! A bounded queue of events between the protocol and whoever listens.
+//! A bounded queue of events and messages between the protocol and whoever listens, in one order.
 //!
 //! Membership events tell a story that ends in the present, so they are not dropped: when the reader is behind they
 //! coalesce, per member, into the way from the first `before` to the last state. Two things are never folded away: a
 //! change of epoch (the application must learn that it talks to another run) and the first and last word about a
 //! member (JOIN, FORGOTTEN). Everything else drops its oldest when it outgrows the capacity, and one OVERFLOW says
 //! how many went.
+//!
+//! Messages are bounded in bytes. Those that their sender was given room for are never dropped: it is given no more
+//! until they are read. Best effort drops its oldest.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,8 +17,11 @@ use std::time::Instant;
 
 use super::lock::{Condvar, Mutex};
 
+use super::message::{AnswerFn, Message};
 use super::signal::Signal;
+use crate::error::Result;
 use crate::id::NodeName;
+use crate::message::{Body, Manner};
 use crate::view::{Event, EventKind, changed};
 
 /// With fewer items than this the reader is not behind, and sees every step.
@@ -24,12 +30,25 @@ const BEHIND: usize = 64;
 /// Places that an empty queue keeps. With hundreds of nodes in a process, more is felt.
 const KEPT: usize = 8;
 
+/// The same for messages, which come in bursts.
+const KEPT_MESSAGES: usize = 1024;
+
 /// How many membership items are kept at least, whatever `capacity` says (see [`Inbox::new`]).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// Items of every other kind; with `members` zero, all items.
     pub capacity: usize,
     pub members: usize,
+    /// Of best-effort messages and broadcasts, all together.
+    pub bytes: usize,
+}
+
+/// What waits for the reader.
+pub(crate) enum Item {
+    Event(Event),
+    Message(Message),
+    /// The answer to a question, for who asked it.
+    Answer(AnswerFn, Result<Body>),
 }
 
 #[derive(Debug)]
@@ -46,6 +65,7 @@ pub(crate) struct Inbox {
 #[derive(Debug)]
 struct State {
     queue: Queue,
+    messages: Messages,
     /// Something besides the queue wants the reader: log lines.
     poked: bool,
     /// `wakeup` was called, and nobody has noticed yet.
@@ -66,7 +86,14 @@ pub(crate) enum Woke {
 
 impl Inbox {
     pub(crate) fn new(bounds: Bounds, ends_readable: bool) -> Inbox {
-        let state = State { queue: Queue::new(bounds), poked: false, woken: false, closed: false, ends_readable };
+        let state = State {
+            queue: Queue::new(bounds),
+            messages: Messages { items: VecDeque::new(), loose: 0, max: bounds.bytes },
+            poked: false,
+            woken: false,
+            closed: false,
+            ends_readable,
+        };
         Inbox { state: Mutex::new(state), ready: Condvar::new(), signal: OnceLock::new(), raised: Mutex::new(false) }
     }
 
@@ -78,6 +105,27 @@ impl Inbox {
         }
     }
 
+    /// The same for a message.
+    pub(crate) fn push_message(&self, message: Message) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            let State { queue, messages, .. } = &mut *state;
+            let dropped = messages.push(queue.take_number(), message);
+            queue.dropped += dropped;
+            queue.dropped_total += dropped;
+        } else {
+            message.settle();
+        }
+    }
+
+    pub(crate) fn push_answer(&self, f: AnswerFn, answer: Result<Body>) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            let number = state.queue.take_number();
+            state.messages.items.push_back((number, Item::Answer(f, answer)));
+        }
+    }
+
     /// Wakes the reader where something waits for it.
     pub(crate) fn announce(&self) {
         self.level();
@@ -86,23 +134,49 @@ impl Inbox {
         }
     }
 
+    /// The next event; messages stay.
     pub(crate) fn pop(&self) -> Option<Event> {
-        self.pop_before(u64::MAX).map(|(_, event)| event)
-    }
-
-    /// Pops what was queued before `mark` was taken, with its number; an OVERFLOW has the greatest of all.
-    pub(crate) fn pop_before(&self, mark: u64) -> Option<(u64, Event)> {
         let mut state = self.state.lock();
-        if !state.queue.has_before(mark) {
-            return None;
-        }
-        let event = state.queue.pop();
-        let is_empty = state.queue.is_empty();
+        let (_, event) = state.queue.pop()?;
+        let is_empty = state.is_empty();
         drop(state);
         if is_empty {
             self.level();
         }
-        event
+        Some(event)
+    }
+
+    /// The next message; events and answers stay.
+    pub(crate) fn pop_message(&self) -> Option<Message> {
+        let mut state = self.state.lock();
+        let message = state.messages.pop_message()?;
+        let is_empty = state.is_empty();
+        drop(state);
+        if is_empty {
+            self.level();
+        }
+        Some(message)
+    }
+
+    /// Pops one event, or at most `max` messages and answers, and an event after them, that were queued before `mark`
+    /// was taken, with their numbers; an OVERFLOW has the greatest of all.
+    pub(crate) fn pop_before(&self, mark: u64, max: usize, into: &mut Vec<(u64, Item)>) {
+        let mut state = self.state.lock();
+        let before = into.len();
+        while into.len() - before < max
+            && let Some(item) = state.pop_before(mark)
+        {
+            let is_event = matches!(item.1, Item::Event(_));
+            into.push(item);
+            if is_event {
+                break;
+            }
+        }
+        let is_empty = state.is_empty();
+        drop(state);
+        if is_empty {
+            self.level();
+        }
     }
 
     /// The number that the next event will have.
@@ -111,11 +185,12 @@ impl Inbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.state.lock().queue.is_empty()
+        self.state.lock().is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.state.lock().queue.live
+        let state = self.state.lock();
+        state.queue.live + state.messages.items.len()
     }
 
     /// How many items were dropped so far, and how many folded into later ones.
@@ -163,7 +238,7 @@ impl Inbox {
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Woke {
         let mut state = self.state.lock();
         loop {
-            if !state.queue.is_empty() || state.poked {
+            if !state.is_empty() || state.poked {
                 return Woke::Items;
             }
             if state.woken {
@@ -208,8 +283,91 @@ impl Inbox {
 }
 
 impl State {
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.messages.items.is_empty()
+    }
+
+    fn pop_before(&mut self, mark: u64) -> Option<(u64, Item)> {
+        let said = self.messages.items.front().map(|&(number, _)| number);
+        let is_first = said.is_some_and(|number| self.queue.front().is_none_or(|event| number < event));
+        if is_first && !self.queue.must_say() {
+            return if said.is_some_and(|number| number < mark) { self.messages.pop() } else { None };
+        }
+        if !self.queue.has_before(mark) {
+            return None;
+        }
+        self.queue.pop().map(|(number, event)| (number, Item::Event(event)))
+    }
+
     fn wants_reader(&self) -> bool {
-        !self.queue.is_empty() || self.poked || self.woken || (self.closed && self.ends_readable)
+        !self.is_empty() || self.poked || self.woken || (self.closed && self.ends_readable)
+    }
+}
+
+/// Messages and answers in order.
+#[derive(Debug)]
+struct Messages {
+    items: VecDeque<(u64, Item)>,
+    /// Bytes of those that may be dropped.
+    loose: usize,
+    max: usize,
+}
+
+impl Messages {
+    /// Answers with how many were dropped for it.
+    fn push(&mut self, number: u64, message: Message) -> u64 {
+        let mut dropped = 0;
+        self.loose += loose(&message);
+        self.items.push_back((number, Item::Message(message)));
+        while self.loose > self.max {
+            let may_go = |(_, item): &(u64, Item)| matches!(item, Item::Message(m) if loose(m) > 0);
+            let Some(oldest) = self.items.iter().position(may_go) else { break };
+            if let Some((_, Item::Message(message))) = self.items.remove(oldest) {
+                self.loose -= loose(&message);
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+
+    fn pop(&mut self) -> Option<(u64, Item)> {
+        let item = self.items.pop_front()?;
+        if let Item::Message(message) = &item.1 {
+            self.loose -= loose(message);
+        }
+        if self.items.is_empty() && self.items.capacity() > KEPT_MESSAGES {
+            self.items = VecDeque::new();
+        }
+        Some(item)
+    }
+
+    fn pop_message(&mut self) -> Option<Message> {
+        let at = self.items.iter().position(|(_, item)| matches!(item, Item::Message(_)))?;
+        match self.items.remove(at)? {
+            (_, Item::Message(message)) => {
+                self.loose -= loose(&message);
+                Some(message)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a message weighs if it may be dropped; never 0 then.
+fn loose(message: &Message) -> usize {
+    match message.manner() {
+        Manner::BestEffort | Manner::Broadcast { .. } => message.len() + 1,
+        Manner::Reliable | Manner::Request { .. } => 0,
+    }
+}
+
+impl std::fmt::Debug for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Item::Event(event) => event.fmt(f),
+            Item::Message(message) => message.fmt(f),
+            Item::Answer(_, answer) => answer.fmt(f),
+        }
     }
 }
 
@@ -268,7 +426,17 @@ impl Queue {
     }
 
     fn has_before(&self, mark: u64) -> bool {
-        self.must_say() || self.items.iter().flatten().next().is_some_and(|&(number, _)| number < mark)
+        self.must_say() || self.front().is_some_and(|number| number < mark)
+    }
+
+    /// The number of the next event.
+    fn front(&self) -> Option<u64> {
+        self.items.iter().flatten().next().map(|&(number, _)| number)
+    }
+
+    fn take_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
     }
 
     fn must_say(&self) -> bool {
@@ -494,8 +662,17 @@ mod tests {
         event
     }
 
+    fn pop_before(inbox: &Inbox, mark: u64) -> Option<Event> {
+        let mut items = Vec::new();
+        inbox.pop_before(mark, 1, &mut items);
+        items.pop().map(|(_, item)| match item {
+            Item::Event(event) => event,
+            other => panic!("{other:?}"),
+        })
+    }
+
     fn inbox(capacity: usize, members: usize) -> Inbox {
-        Inbox::new(Bounds { capacity, members }, false)
+        Inbox::new(Bounds { capacity, members, bytes: 0 }, false)
     }
 
     /// A reader who is behind.
@@ -606,9 +783,9 @@ mod tests {
         // And a reader who wants no more than what was there when it came gets no more.
         flood();
         let mark = inbox.mark();
-        assert_eq!(inbox.pop_before(mark).map(|(_, e)| e.kind), overflow);
+        assert_eq!(pop_before(&inbox, mark).map(|e| e.kind), overflow);
         flood();
-        assert!(inbox.pop_before(mark).is_none() && !inbox.is_empty());
+        assert!(pop_before(&inbox, mark).is_none() && !inbox.is_empty());
     }
 
     #[test]
@@ -617,9 +794,9 @@ mod tests {
         inbox.push(&event(EventKind::Join, "a", 1, 1));
         let mark = inbox.mark();
         inbox.push(&event(EventKind::Join, "b", 1, 2));
-        assert!(inbox.pop_before(mark).is_some());
-        assert!(inbox.pop_before(mark).is_none());
-        assert!(inbox.pop_before(inbox.mark()).is_some());
-        assert!(inbox.pop_before(inbox.mark()).is_none());
+        assert!(pop_before(&inbox, mark).is_some());
+        assert!(pop_before(&inbox, mark).is_none());
+        assert!(pop_before(&inbox, inbox.mark()).is_some());
+        assert!(pop_before(&inbox, inbox.mark()).is_none());
     }
 }

@@ -14,6 +14,7 @@ mod fork;
 mod inbox;
 mod lock;
 mod log;
+mod message;
 mod node;
 mod open;
 #[allow(unsafe_code)]
@@ -31,6 +32,7 @@ mod threads;
 mod udp;
 
 pub use callbacks::LogSink;
-pub use node::{Adopt, EventQueue, Node, NodeState, Wait};
+pub use message::Message;
+pub use node::{Adopt, EventQueue, MessageQueue, Node, NodeState, Reader, Wait};
 pub use share::Runtime;
 pub use stats::{RuntimeCounters, StatDesc, Stats};

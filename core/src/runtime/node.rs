@@ -13,6 +13,9 @@
 //! Order of locks: control, then live, then those of the inbox, the queues, the outgoing packets. Callbacks run under
 //! none of them.
 
+mod queue;
+mod talk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -39,10 +42,16 @@ use crate::config::{self, Config};
 use crate::engine::{Counters, Engine, Input};
 use crate::error::{Code, Error, Result};
 use crate::id::{NodeName, RunId};
-use crate::outbox::{Completion, Outbox, Packet, Via};
+use crate::message::Body;
+use crate::outbox::{Completion, Outbox, Packet, TOGETHER_MAX, Via};
 use crate::time::{Duration, Instant, Now};
 use crate::view::{Event, EventKind, View};
+use queue::Queue;
+pub use queue::{EventQueue, MessageQueue, Reader};
+use talk::Asker;
 
+/// Items that `dispatch` takes from the inbox at once.
+const AT_ONCE: usize = 64;
 /// How long `leave(Wait::Now)` tries to tell peers.
 const LEAVE_TIME: Duration = Duration::from_secs(5);
 /// What "for ever" means to an engine that wants a number.
@@ -310,87 +319,6 @@ impl Node {
     }
 }
 
-/// A bounded queue of events for one reader. Overflow drops the oldest and says so in one OVERFLOW event.
-/// Membership events coalesce when the reader is behind. Dropping it unregisters it.
-pub struct EventQueue {
-    queue: Option<Arc<Queue>>,
-    node: Weak<Shared>,
-    born: Born,
-}
-
-pub(crate) struct Queue {
-    mask: u32,
-    inbox: Inbox,
-}
-
-impl EventQueue {
-    pub fn try_next(&self) -> Option<Event> {
-        if self.born.elsewhere() {
-            return None;
-        }
-        self.inbox().noticed();
-        self.inbox().pop()
-    }
-
-    /// True when an event waits or the queue has ended; false after the time, or a `wakeup`.
-    pub fn wait(&self, wait: Wait) -> bool {
-        self.born.elsewhere() || matches!(self.inbox().wait(wait.deadline()), Woke::Items | Woke::Closed)
-    }
-
-    /// Ends a `wait` on another thread.
-    pub fn wakeup(&self) {
-        if !self.born.elsewhere() {
-            self.inbox().wakeup();
-        }
-    }
-
-    /// The node has stopped: what is queued can still be taken, nothing will follow.
-    pub fn is_closed(&self) -> bool {
-        self.born.elsewhere() || self.inbox().is_closed()
-    }
-
-    /// How many events wait.
-    pub fn len(&self) -> usize {
-        if self.born.elsewhere() { 0 } else { self.inbox().len() }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Readable while events wait, and when the queue has ended. Never read or close it; it closes with the queue.
-    pub fn fd(&self) -> Result<RawFd> {
-        if self.born.elsewhere() {
-            return Err(forked());
-        }
-        self.inbox().fd().map_err(|e| Error::io("cannot make an event descriptor", &e))
-    }
-
-    fn inbox(&self) -> &Inbox {
-        &self.queue.as_ref().expect("taken in drop only").inbox
-    }
-}
-
-impl std::fmt::Debug for EventQueue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("EventQueue")
-    }
-}
-
-impl Drop for EventQueue {
-    fn drop(&mut self) {
-        let queue = self.queue.take();
-        if self.born.elsewhere() {
-            std::mem::forget((queue, std::mem::take(&mut self.node)));
-        } else if let (Some(queue), Some(node)) = (queue, self.node.upgrade()) {
-            let mut queues = node.queues.lock();
-            if let Some(i) = queues.iter().position(|q| Arc::ptr_eq(q, &queue)) {
-                node.keep_losses(&queues.remove(i));
-            }
-        }
-    }
-}
-
 /// A node, as its handles and its threads see it.
 pub(crate) struct Shared {
     config: Mutex<Arc<Config>>,
@@ -424,6 +352,10 @@ pub(crate) struct Shared {
     log: LogRing,
     last: Mutex<Last>,
     pub tally: Tally,
+    /// Bytes of messages that the application has let go of, and the engine does not know of.
+    freed: AtomicUsize,
+    /// So many are worth telling it.
+    freed_worth: usize,
 }
 
 /// Fixed by a start that succeeded.
@@ -438,6 +370,9 @@ pub(crate) struct Live {
     wire: Arc<Wire>,
     joins: BTreeMap<u64, Sender<Answered>>,
     leavers: Vec<Sender<bool>>,
+    askers: BTreeMap<u64, Asker>,
+    /// Those who wait for room in a member's queue.
+    writers: BTreeMap<String, Vec<Sender<()>>>,
     /// What the driver has set its timer to.
     armed: Option<Instant>,
 }
@@ -486,6 +421,23 @@ pub(crate) struct Outgoing {
     pub marks: Vec<(RunId, bool)>,
 }
 
+impl Outgoing {
+    /// Takes the packet, or appends its frames to what waits for the same destination: many small messages are
+    /// sealed as one. False: there is no room.
+    fn add(&mut self, packet: &mut Packet) -> bool {
+        let len = packet.frames().len();
+        if self.bytes + len > OUTGOING_MAX {
+            return false;
+        }
+        self.bytes += len;
+        match self.packets.last_mut().filter(|last| last.to == packet.to && last.buf.len() + len <= TOGETHER_MAX) {
+            Some(last) => last.buf.extend_from_slice(packet.frames()),
+            None => self.packets.push(Packet { to: packet.to, buf: std::mem::take(&mut packet.buf) }),
+        }
+        true
+    }
+}
+
 /// The answer of a call on the engine, and what is to be done about it.
 pub(crate) struct Thought<T> {
     pub value: T,
@@ -496,12 +448,16 @@ pub(crate) struct After {
     wire: Arc<Wire>,
     deadline: Option<Instant>,
     poke: bool,
+    /// Something was queued for readers.
+    tell: bool,
     wakes: Vec<Wake>,
 }
 
 enum Wake {
     Joined(Sender<Answered>, Answered),
     Left(Sender<bool>, bool),
+    Replied(Sender<Result<Body>>, Result<Body>),
+    Writable(Sender<()>),
 }
 
 /// Who thinks: the driver sees to timers and links itself, others must tell it.
@@ -515,8 +471,11 @@ impl Shared {
     fn new(config: Config, runtime: Arc<Inner>, adopt: Adopt, log: Option<LogSink>) -> Result<Shared> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let first_name = if config.name.is_empty() { automatic_name()? } else { NodeName::new(&config.name)? };
-        let bounds =
-            Bounds { capacity: config.inbox_capacity, members: config.inbox_capacity.max(4 * config.max_members) };
+        let bounds = Bounds {
+            capacity: config.inbox_capacity,
+            members: config.inbox_capacity.max(4 * config.max_members),
+            bytes: config.inbox_bytes,
+        };
         let ending = bounded(0);
         Ok(Shared {
             is_manual: config.dispatch == config::Dispatch::Manual,
@@ -551,6 +510,8 @@ impl Shared {
             posted: AtomicBool::new(false),
             last: Mutex::new(Last::default()),
             tally: Tally::default(),
+            freed: AtomicUsize::new(0),
+            freed_worth: config.inbox_bytes / 64,
             config: Mutex::new(Arc::new(config)),
         })
     }
@@ -681,7 +642,15 @@ impl Shared {
         }
         let Opened { wire, engine, address, is_open_to_all } = opened;
         let wire = Arc::new(wire);
-        let mut live = Live { engine, wire: wire.clone(), joins: BTreeMap::new(), leavers: Vec::new(), armed: None };
+        let mut live = Live {
+            engine,
+            wire: wire.clone(),
+            joins: BTreeMap::new(),
+            leavers: Vec::new(),
+            askers: BTreeMap::new(),
+            writers: BTreeMap::new(),
+            armed: None,
+        };
         self.version.store(live.engine.view_version(), Release);
         {
             // What was set while the sockets were being opened. What comes later finds the engine.
@@ -872,8 +841,13 @@ impl Shared {
     ) -> Option<Thought<T>> {
         out.clear();
         self.peek(|live| {
+            if let Some(bytes) = self.take_freed() {
+                live.engine.consumed(now, bytes, out);
+            }
             let value = f(live, out);
-            let wakes = self.complete(live, out);
+            self.sift(live, now, out);
+            let (wakes, answers) = self.complete(live, out);
+            let tell = answers || !out.events.is_empty() || !out.messages.is_empty();
             let has_outgoing = self.hand_over(live, out);
             self.version.store(live.engine.view_version(), Release);
             let deadline = live.engine.deadline(now.mono);
@@ -886,13 +860,13 @@ impl Shared {
                     has_outgoing || deadline.is_some_and(|at| live.armed.is_none_or(|armed| at < armed))
                 }
             };
-            Thought { value, after: After { wire: live.wire.clone(), deadline, poke, wakes } }
+            Thought { value, after: After { wire: live.wire.clone(), deadline, poke, tell, wakes } }
         })
     }
 
-    /// Finds those who wait for what has ended. They are woken after the lock.
-    fn complete(&self, live: &mut Live, out: &mut Outbox) -> Vec<Wake> {
-        let mut wakes = Vec::new();
+    /// Finds those who wait for what has ended. They are woken after the lock. True: answers were queued for handlers.
+    fn complete(&self, live: &mut Live, out: &mut Outbox) -> (Vec<Wake>, bool) {
+        let (mut wakes, mut answers) = (Vec::new(), false);
         for completion in out.completions.drain(..) {
             match completion {
                 Completion::Joined { id, answered, refused } => {
@@ -904,19 +878,23 @@ impl Shared {
                     self.set_state(NodeState::Left);
                     wakes.extend(live.leavers.drain(..).map(|waiter| Wake::Left(waiter, told)));
                 }
-                _ => {}
+                Completion::Replied { id, answer } => answers |= self.wake_asker(live, id, answer, &mut wakes),
+                Completion::Writable { to } => self.wake_writers(live, &to, &mut wakes),
+                // An event says it.
+                Completion::Received { .. } => {}
             }
         }
-        wakes
+        (wakes, answers)
     }
 
-    /// Under the lock: events to their queues, and packets for streams to the driver, each in its order.
-    fn hand_over(&self, live: &Live, out: &mut Outbox) -> bool {
+    /// Under the lock: events and messages to their queues, and packets for streams to the driver, each in its order.
+    fn hand_over(self: &Arc<Self>, live: &Live, out: &mut Outbox) -> bool {
         let mut marks = Vec::new();
         for event in &out.events {
             self.queue_event(event);
             note_runs(event, &mut marks);
         }
+        self.queue_messages(out);
         let by_stream = |p: &Packet| p.to.via == Via::Stream || live.wire.udp.is_none();
         if marks.is_empty() && !out.packets().iter().any(by_stream) {
             return false;
@@ -924,13 +902,9 @@ impl Shared {
         let mut outgoing = self.outgoing.lock();
         outgoing.marks.append(&mut marks);
         for packet in out.packets().iter_mut().filter(|p| by_stream(p)) {
-            let buf = std::mem::take(&mut packet.buf);
-            if outgoing.bytes + buf.len() > OUTGOING_MAX {
+            if !outgoing.add(packet) {
                 self.tally.records_dropped.fetch_add(1, Relaxed);
-                continue;
             }
-            outgoing.bytes += buf.len();
-            outgoing.packets.push(Packet { to: packet.to, buf });
         }
         self.has_outgoing.store(true, Release);
         true
@@ -948,11 +922,13 @@ impl Shared {
                 let _ = match wake {
                     Wake::Joined(waiter, answered) => waiter.try_send(answered).is_ok(),
                     Wake::Left(waiter, told) => waiter.try_send(told).is_ok(),
+                    Wake::Replied(waiter, answer) => waiter.try_send(answer).is_ok(),
+                    Wake::Writable(waiter) => waiter.try_send(()).is_ok(),
                 };
             }
             self.send(&after.wire, out);
-            if !out.events.is_empty() {
-                out.events.iter().for_each(|event| self.log_event(event));
+            out.events.iter().for_each(|event| self.log_event(event));
+            if after.tell {
                 self.announce();
             }
             if after.poke {
@@ -1293,12 +1269,17 @@ impl Shared {
         self.posted.store(false, SeqCst);
         let Ok(pass) = self.callbacks.enter() else { return false };
         let mut has_lines = self.drain_log(&pass);
-        for _ in 0..max {
+        let (mut left, mut batch) = (max, Vec::new());
+        while left > 0 {
             if !pass.is_open() {
                 return false;
             }
-            let Some((number, event)) = self.inbox.pop_before(u64::MAX) else { return has_lines };
-            has_lines = self.run_handlers(&pass, number, &event);
+            let count = self.run_some(&pass, u64::MAX, left, &mut batch);
+            if count == 0 {
+                return has_lines;
+            }
+            has_lines = self.drain_log(&pass);
+            left -= count;
         }
         true
     }
@@ -1316,10 +1297,13 @@ impl Shared {
         let max = if max <= 0 { usize::MAX } else { max as usize };
         let mut count = 0;
         let mut has_lines = self.drain_log(&pass);
+        let mut batch = Vec::new();
         while count < max && pass.is_open() {
-            let Some((number, event)) = self.inbox.pop_before(mark) else { break };
-            has_lines = self.run_handlers(&pass, number, &event);
-            count += 1;
+            match self.run_some(&pass, mark, (max - count).min(AT_ONCE), &mut batch) {
+                0 => break,
+                some => count += some,
+            }
+            has_lines = self.drain_log(&pass);
         }
         if has_lines {
             self.inbox.poke();
@@ -1327,13 +1311,10 @@ impl Shared {
         Ok(count)
     }
 
-    /// True: log lines wait.
-    fn run_handlers(self: &Arc<Self>, pass: &Pass<'_>, number: u64, event: &Event) -> bool {
+    fn run_handlers(self: &Arc<Self>, pass: &Pass<'_>, number: u64, event: &Event) {
         for text in pass.run(number, event) {
-            self.tally.handler_panics.fetch_add(1, Relaxed);
-            self.log(level::ERROR, "bruit::node", || format!("a handler of {} panicked: {text}", event.kind.name()));
+            self.handler_panicked(event.kind.name(), &text);
         }
-        self.drain_log(pass)
     }
 
     fn on_event(self: &Arc<Self>, mask: u32, f: EventFn) -> Result<u64> {
@@ -1347,33 +1328,16 @@ impl Shared {
         }
         let id = self.callbacks.add(mask, self.inbox.mark(), f).ok_or_else(|| self.why_not())?;
         // After it was added: a start that goes on meanwhile sees either the handler or nothing of the threads.
+        self.ready_to_call().map(|()| id).inspect_err(|_| _ = self.callbacks.remove(id))
+    }
+
+    /// There is a thread to call handlers on, once the node is started.
+    fn ready_to_call(&self) -> Result<()> {
         let mut ready = Ok(());
         if !self.is_manual {
             self.with_threads(|threads| ready = threads.start_dispatcher());
         }
-        ready.map(|()| id).map_err(|e| {
-            self.callbacks.remove(id);
-            Error::io("cannot start a thread", &e)
-        })
-    }
-
-    fn queue(self: &Arc<Self>, mask: u32, capacity: usize) -> Result<EventQueue> {
-        self.check()?;
-        if capacity == 0 {
-            return Err(Error::new(Code::Invalid, "a queue needs room for one event at least"));
-        }
-        let queue = Arc::new(Queue { mask, inbox: Inbox::new(Bounds { capacity, members: 0 }, true) });
-        let born = Born::default();
-        born.here();
-        {
-            let mut queues = self.queues.lock();
-            // `stop` sets the state before it closes the queues that it finds.
-            if self.state() >= NodeState::Stopped {
-                return Err(self.why_not());
-            }
-            queues.push(queue.clone());
-        }
-        Ok(EventQueue { queue: Some(queue), node: Arc::downgrade(self), born })
+        ready.map_err(|e| Error::io("cannot start a thread", &e))
     }
 
     // --- telling ---

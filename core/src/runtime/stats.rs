@@ -71,6 +71,7 @@ runtime_counters! {
     events: "events queued for the application",
     events_coalesced: "membership events folded into later ones because the application was behind",
     events_dropped: "events dropped because the inbox or a queue was full",
+    messages_unheard: "messages dropped because nobody listens to their topic",
     handler_panics: "panics of the application's handlers",
     log_dropped: "log lines dropped because too many waited",
 }

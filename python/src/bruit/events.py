@@ -218,6 +218,29 @@ class NodeFailed(Event):
     __match_args__ = ("text", "view")
 
 
+@dataclass(frozen=True)
+class Receipt(Event):
+    """The member has the message that `Node.send(..., receipt=True)` gave this `id`; or will not have it, then `arrived`
+    is false."""
+
+    kind = "RECEIPT"
+    id: int = 0
+    arrived: bool = True
+    member: Optional[Member] = None
+    view: int = 0
+    __match_args__ = ("id", "arrived", "member", "view")
+
+
+@dataclass(frozen=True)
+class Writable(Event):
+    """After a `BusyError` there is room again for messages to that member."""
+
+    kind = "WRITABLE"
+    member: Optional[Member] = None
+    view: int = 0
+    __match_args__ = ("member", "view")
+
+
 MEMBER_EVENTS: dict[str, type[MemberEvent]] = {cls.kind: cls for cls in MemberEvent.__subclasses__()}
 CLASSES: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__() if cls.kind}
 CLASSES.update(MEMBER_EVENTS)
@@ -245,6 +268,10 @@ def from_raw(raw: Raw) -> Event:
         made = LeaveDone(status == 0, view)
     elif kind == "OVERFLOW":
         made = EventsLost(count, view)
+    elif kind == "RECEIPT":
+        made = Receipt(ident, status == 0, member, view)
+    elif kind == "WRITABLE":
+        made = Writable(member, view)
     elif kind == "FATAL":
         made = NodeFailed(text, view)
     else:

@@ -1,0 +1,120 @@
+//! A message as the application holds it: no copy of the bytes, however many hold it, and for a request the way back.
+
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{Arc, Weak};
+
+use super::node::Shared;
+use crate::error::{Code, Error, Result};
+use crate::id::{Epoch, NodeName, RunId};
+use crate::message::{Body, Delivery, Manner};
+
+pub(crate) type MessageFn = Box<dyn FnMut(&Message) + Send>;
+pub(crate) type AnswerFn = Box<dyn FnOnce(Result<Body>) + Send>;
+
+/// What a member said. Clones share it; it may outlive the node.
+///
+/// Its bytes count against `inbox_bytes` until the last clone is gone. A request whose last clone goes
+/// without [`Message::reply`] or [`Message::fail`] is answered with E_NO_REPLY then.
+#[derive(Clone)]
+pub struct Message(Arc<Said>);
+
+struct Said {
+    delivery: Delivery,
+    node: Weak<Shared>,
+    /// Nobody waits for an answer, or has one.
+    settled: AtomicBool,
+}
+
+impl Message {
+    pub(crate) fn new(delivery: Delivery, node: &Arc<Shared>) -> Message {
+        let settled = AtomicBool::new(!matches!(delivery.manner, Manner::Request { .. }));
+        Message(Arc::new(Said { delivery, node: Arc::downgrade(node), settled }))
+    }
+
+    pub fn topic(&self) -> &str {
+        self.0.delivery.body.topic()
+    }
+
+    pub fn data(&self) -> &[u8] {
+        self.0.delivery.body.data()
+    }
+
+    pub fn body(&self) -> &Body {
+        &self.0.delivery.body
+    }
+
+    /// Bytes of the topic and the data.
+    pub(crate) fn len(&self) -> usize {
+        self.0.delivery.body.len()
+    }
+
+    /// The member that said it; of a broadcast its origin.
+    pub fn sender(&self) -> &NodeName {
+        &self.0.delivery.from
+    }
+
+    /// In which of its lives.
+    pub fn epoch(&self) -> Epoch {
+        self.0.delivery.epoch
+    }
+
+    pub fn run(&self) -> RunId {
+        self.0.delivery.run
+    }
+
+    pub fn manner(&self) -> Manner {
+        self.0.delivery.manner
+    }
+
+    pub fn is_request(&self) -> bool {
+        matches!(self.manner(), Manner::Request { .. })
+    }
+
+    /// Answers a request: from any thread, also later. `E_STATE` for what is no request, or is answered; else as
+    /// [`Node::send`](super::Node::send).
+    pub fn reply(&self, data: &[u8]) -> Result<()> {
+        self.answer(Ok(data))
+    }
+
+    /// The requester gets this error. Of codes only those that are about an answer arrive as they are: E_REMOTE is
+    /// the usual one.
+    pub fn fail(&self, code: Code, text: &str) -> Result<()> {
+        self.answer(Err((code, text)))
+    }
+
+    fn answer(&self, answer: std::result::Result<&[u8], (Code, &str)>) -> Result<()> {
+        let Manner::Request { id } = self.manner() else {
+            return Err(Error::new(Code::State, "nobody waits for an answer to this message"));
+        };
+        let Some(node) = self.0.node.upgrade() else {
+            return Err(Error::new(Code::State, "the node that heard the request is gone"));
+        };
+        if self.0.settled.swap(true, AcqRel) {
+            return Err(Error::new(Code::State, "the request is answered already"));
+        }
+        // One that could not be sent (too big, no room) may be tried again.
+        node.answer(self.run(), id, answer).inspect_err(|_| self.0.settled.store(false, Release))
+    }
+
+    /// Nobody is to be told: the node is stopping.
+    pub(crate) fn settle(&self) {
+        self.0.settled.store(true, Release);
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.delivery.fmt(f)
+    }
+}
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        let Some(node) = self.node.upgrade() else { return };
+        node.free(self.delivery.body.len());
+        if let (false, Manner::Request { id }) = (*self.settled.get_mut(), self.delivery.manner) {
+            let text = "the handler did not reply";
+            let _ = node.answer(self.delivery.run, id, Err((Code::NoReply, text)));
+        }
+    }
+}

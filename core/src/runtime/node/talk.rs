@@ -1,0 +1,303 @@
+//! What applications say to each other: sending, asking, answering, and how it comes to the handlers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::*;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+use super::super::callbacks::{Handler, Pass};
+use super::super::inbox::Item;
+use super::super::log::level;
+use super::super::message::{AnswerFn, Message, MessageFn};
+use super::{EVER, Live, MessageQueue, Node, Shared, Wait, Wake, receive};
+use crate::engine::Sending;
+use crate::error::{Code, Error, Result};
+use crate::id::RunId;
+use crate::message::{Body, Manner};
+use crate::outbox::Outbox;
+use crate::time::{Duration, Now};
+
+/// Who waits for an answer.
+pub(super) enum Asker {
+    Thread(Sender<Result<Body>>),
+    Handler(AnswerFn),
+}
+
+impl Node {
+    /// Sends a message to a member. With [`Sending::Receipt`] a RECEIPT event with the returned number says that the
+    /// other node has it; "sent" alone means queued.
+    ///
+    /// `E_NOT_FOUND`: no such member; `E_UNREACHABLE`: dead, or has left; `E_TOO_BIG`: above `max_message`; `E_BUSY`:
+    /// `send_queue` is full, and still was after `wait` (a WRITABLE event follows). Nothing is sent in these cases.
+    pub fn send(&self, to: &str, topic: &str, data: &[u8], how: Sending, wait: Wait) -> Result<Option<u64>> {
+        self.shared().send_message(to, &Body::new(topic, data)?, how, wait)
+    }
+
+    /// Asks a member, and waits for its answer. Errors besides those of `send`: `E_TIMEOUT` (the member may have acted),
+    /// `E_NO_HANDLER`, `E_NO_REPLY`, `E_REMOTE` and what else the other handler says, `E_UNREACHABLE` as soon as
+    /// the member is dead or has left, `E_LIMIT` where `max_requests` wait, `E_DEADLOCK` for a question to oneself in
+    /// a callback, `E_CANCELED` where the node is stopped meanwhile.
+    pub fn request(&self, to: &str, topic: &str, data: &[u8], wait: Wait) -> Result<Body> {
+        self.shared().request(to, Body::new(topic, data)?, wait)
+    }
+
+    /// The same without waiting: `f` gets the answer, as a callback does. It is dropped uncalled where the node
+    /// stops first. The number is for [`Node::cancel`].
+    pub fn request_start(
+        &self,
+        to: &str,
+        topic: &str,
+        data: &[u8],
+        timeout: Option<Duration>,
+        f: Box<dyn FnOnce(Result<Body>) + Send>,
+    ) -> Result<u64> {
+        self.shared().request_start(to, Body::new(topic, data)?, timeout, f)
+    }
+
+    /// Whoever waits for that answer gets E_CANCELED. `E_NOT_FOUND` where the request has ended already.
+    pub fn cancel(&self, request: u64) -> Result<()> {
+        let shared = self.shared();
+        shared.check()?;
+        match shared.call(|live, out, _| live.engine.cancel(request, out))? {
+            true => Ok(()),
+            false => Err(Error::new(Code::NotFound, format!("request {request} has ended already"))),
+        }
+    }
+
+    /// Registers a handler for the messages under a topic, or under all (`"*"`). Every handler that matches runs, in the
+    /// order of registration. A request is answered by the first that does so. The box is dropped exactly once, after
+    /// its last call has returned (on failure: at once).
+    pub fn on_message(&self, topic: &str, f: Box<dyn FnMut(&Message) + Send>) -> Result<u64> {
+        self.shared().on_message(topic, f)
+    }
+
+    /// A queue of its own for the messages under a topic, or under all (`"*"`), for one reader.
+    pub fn message_queue(&self, topic: &str) -> Result<MessageQueue> {
+        self.shared().message_queue(topic)
+    }
+}
+
+impl Shared {
+    fn send_message(self: &Arc<Self>, to: &str, body: &Body, how: Sending, wait: Wait) -> Result<Option<u64>> {
+        self.check()?;
+        let deadline = wait.deadline();
+        loop {
+            let (tell, told) = bounded(1);
+            let sent = self.call(|live, out, now| {
+                let sent = live.engine.send(now, to, body.clone(), how, out);
+                if wait != Wait::Now && is_busy(&sent) {
+                    live.writers.entry(to.into()).or_default().push(tell);
+                }
+                sent
+            })?;
+            if wait == Wait::Now || !is_busy(&sent) {
+                return sent;
+            }
+            match receive(&told, deadline) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => return sent,
+                Err(RecvTimeoutError::Disconnected) => return Err(self.interrupted()),
+            }
+        }
+    }
+
+    fn request(self: &Arc<Self>, to: &str, body: Body, wait: Wait) -> Result<Body> {
+        self.check()?;
+        if to == &*self.name() {
+            self.check_outside()?;
+        }
+        let (deadline, timeout) = match wait {
+            Wait::Now => return Err(Error::new(Code::Invalid, "a request needs time for its answer")),
+            Wait::For(time) => (wait.deadline(), Some(time.min(EVER))),
+            Wait::Forever => (None, None),
+        };
+        let (tell, told) = bounded(1);
+        let id = self.ask(to, body, timeout, Asker::Thread(tell))?;
+        match receive(&told, deadline) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Timeout) => {
+                let _ = self.call(|live, out, _| live.engine.cancel(id, out));
+                // It may have come just now.
+                told.try_recv()
+                    .ok()
+                    .filter(|answer| !is_canceled(answer))
+                    .unwrap_or_else(|| Err(Error::new(Code::Timeout, format!("no answer from {to} in time"))))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(self.interrupted()),
+        }
+    }
+
+    fn request_start(self: &Arc<Self>, to: &str, body: Body, timeout: Option<Duration>, f: AnswerFn) -> Result<u64> {
+        self.check()?;
+        self.ready_to_call()?;
+        self.ask(to, body, timeout.map(|time| time.min(EVER)), Asker::Handler(f))
+    }
+
+    fn ask(self: &Arc<Self>, to: &str, body: Body, timeout: Option<Duration>, asker: Asker) -> Result<u64> {
+        self.call(|live, out, now| {
+            let id = live.engine.request(now, to, body, timeout, out)?;
+            live.askers.insert(id, asker);
+            Ok(id)
+        })?
+    }
+
+    fn on_message(self: &Arc<Self>, topic: &str, f: MessageFn) -> Result<u64> {
+        self.check()?;
+        // Refuses what is no topic.
+        Body::new(topic, &[])?;
+        if self.state() == super::NodeState::Failed {
+            return Err(self.why_not());
+        }
+        let id = self.callbacks.listen(topic, self.inbox.mark(), f).ok_or_else(|| self.why_not())?;
+        self.ready_to_call().map(|()| id).inspect_err(|_| _ = self.callbacks.remove(id))
+    }
+
+    /// A message's handler answers, or is not going to.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        run: RunId,
+        id: u64,
+        answer: std::result::Result<&[u8], (Code, &str)>,
+    ) -> Result<()> {
+        self.check()?;
+        self.call(|live, out, now| live.engine.reply(now, run, id, answer, out))?
+    }
+
+    // --- what comes ---
+
+    /// Under the lock: what nobody listens to goes no further, and who asked it is told.
+    pub(super) fn sift(&self, live: &mut Live, now: Now, out: &mut Outbox) {
+        if out.messages.is_empty() {
+            return;
+        }
+        let mut messages = std::mem::take(&mut out.messages);
+        let mut unheard = 0;
+        let queues = self.queues.lock();
+        messages.retain(|message| {
+            let topic = message.body.topic();
+            if self.callbacks.listens_to(topic) || queues.iter().any(|queue| queue.listens_to(topic)) {
+                return true;
+            }
+            unheard += message.body.len();
+            self.tally.messages_unheard.fetch_add(1, Relaxed);
+            if let Manner::Request { id } = message.manner {
+                let text = format!("nobody listens to {topic:?} there");
+                // Who has no room for the answer finds out in time.
+                let _ = live.engine.reply(now, message.run, id, Err((Code::NoHandler, &text)), out);
+            }
+            false
+        });
+        drop(queues);
+        if unheard > 0 {
+            live.engine.consumed(now, unheard, out);
+        }
+        // None came of the answers.
+        debug_assert!(out.messages.is_empty());
+        out.messages = messages;
+    }
+
+    /// Under the lock, after the events: messages to their queues.
+    pub(super) fn queue_messages(self: &Arc<Self>, out: &mut Outbox) {
+        if out.messages.is_empty() {
+            return;
+        }
+        let queues = self.queues.lock();
+        for delivery in out.messages.drain(..) {
+            let message = Message::new(delivery, self);
+            for queue in queues.iter().filter(|queue| queue.listens_to(message.topic())) {
+                queue.inbox.push_message(message.clone());
+            }
+            if self.callbacks.listens_to(message.topic()) {
+                self.inbox.push_message(message);
+            }
+        }
+    }
+
+    /// The application has let go of so many bytes.
+    pub(crate) fn free(&self, bytes: usize) {
+        self.freed.fetch_add(bytes, Relaxed);
+    }
+
+    /// What the application has let go of, if it is worth telling.
+    pub(super) fn take_freed(&self) -> Option<usize> {
+        let worth = self.freed.load(Relaxed) >= self.freed_worth;
+        worth.then(|| self.freed.swap(0, Relaxed))
+    }
+
+    /// Members may send more.
+    pub(super) fn settle(self: &Arc<Self>) {
+        if let Some(bytes) = self.take_freed() {
+            let _ = self.call(|live, out, now| live.engine.consumed(now, bytes, out));
+        }
+    }
+
+    // --- how it comes to the handlers ---
+
+    /// The next items: an event alone, so that those behind it may yet fold; messages together.
+    pub(super) fn run_some(
+        self: &Arc<Self>,
+        pass: &Pass<'_>,
+        mark: u64,
+        max: usize,
+        batch: &mut Vec<(u64, Item)>,
+    ) -> usize {
+        self.inbox.pop_before(mark, max, batch);
+        let count = batch.len();
+        let mut listeners: Option<Vec<Arc<Handler>>> = None;
+        for (number, item) in batch.drain(..) {
+            match item {
+                Item::Event(event) => self.run_handlers(pass, number, &event),
+                Item::Answer(f, answer) => {
+                    pass.answer(f, answer).into_iter().for_each(|text| self.handler_panicked("an answer", &text));
+                }
+                Item::Message(message) => {
+                    let listeners = listeners.get_or_insert_with(|| pass.listeners());
+                    let heard = pass.hear(listeners, number, &message, |text| {
+                        self.handler_panicked("messages", &text);
+                    });
+                    if heard {
+                        continue;
+                    }
+                    self.tally.messages_unheard.fetch_add(1, Relaxed);
+                    if message.is_request() {
+                        let text = format!("nobody listens to {:?} there any more", message.topic());
+                        let _ = message.fail(Code::NoHandler, &text);
+                    }
+                }
+            }
+        }
+        self.settle();
+        count
+    }
+
+    pub(super) fn handler_panicked(self: &Arc<Self>, what: &str, text: &str) {
+        self.tally.handler_panics.fetch_add(1, Relaxed);
+        self.log(level::ERROR, "bruit::node", || format!("a handler of {what} panicked: {text}"));
+    }
+
+    /// Whoever waits for these is woken after the lock.
+    pub(super) fn wake_asker(&self, live: &mut Live, id: u64, answer: Result<Body>, wakes: &mut Vec<Wake>) -> bool {
+        match live.askers.remove(&id) {
+            Some(Asker::Thread(waiter)) => wakes.push(Wake::Replied(waiter, answer)),
+            Some(Asker::Handler(f)) => {
+                self.inbox.push_answer(f, answer);
+                return true;
+            }
+            None => {}
+        }
+        false
+    }
+
+    pub(super) fn wake_writers(&self, live: &mut Live, to: &str, wakes: &mut Vec<Wake>) {
+        let waiters = live.writers.remove(to).unwrap_or_default();
+        wakes.extend(waiters.into_iter().map(Wake::Writable));
+    }
+}
+
+fn is_busy<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(Error { code: Code::Busy, .. }))
+}
+
+fn is_canceled<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(Error { code: Code::Canceled, .. }))
+}
