@@ -75,6 +75,8 @@ EVENTS = [
     bruit.EventsLost(17),
     bruit.Warned("UDP is blocked"),
     bruit.NodeFailed("a bug"),
+    bruit.Receipt(7, True, B),
+    bruit.Writable(B),
 ]
 
 

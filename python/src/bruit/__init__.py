@@ -78,8 +78,10 @@ from bruit.events import (
     MemberUpdated,
     NameConflict,
     NodeFailed,
+    Receipt,
     Settled,
     Warned,
+    Writable,
 )
 
 if TYPE_CHECKING:
@@ -143,6 +145,7 @@ __all__ = [
     "Option",
     "OptionValue",
     "PanicError",
+    "Receipt",
     "RefusedError",
     "RemoteError",
     "Runtime",
@@ -153,6 +156,7 @@ __all__ = [
     "TooBigError",
     "UnreachableError",
     "Warned",
+    "Writable",
     "__version__",
     "aio",
     "errors",

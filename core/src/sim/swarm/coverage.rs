@@ -77,6 +77,8 @@ pub const EXEMPT: &[(&str, &str)] = &[
     ("counter outbox_dropped", "no turn has so much to say in so small a cluster"),
     ("counter answers_cut", "one seed in 500: floods ask for so much, and tests/bounds.rs is about them"),
     ("counter malformed", "no node writes such frames, and what damage makes of them the envelope refuses"),
+    ("event RECEIPT", MESSAGES),
+    ("event WRITABLE", MESSAGES),
     ("frame MESSAGE", MESSAGES),
     ("frame ITEM", MESSAGES),
     ("frame ITEM_ACK", MESSAGES),
