@@ -413,3 +413,20 @@ fn a_recorded_packet_does_no_harm_a_second_time() {
     assert!(world.all_list(&nodes, 6));
     assert!(nodes.iter().all(|&i| world.count(i, EventKind::Dead, nodes[4]) == 0));
 }
+
+/// Their refutations could not be heard. In Lifeguard §V nearly all false verdicts come from those who are cut off.
+#[test]
+fn who_is_cut_off_for_long_declares_nobody_dead() {
+    let (mut world, nodes) = formed(11, 20, &Config::new());
+    world.block(nodes[7]);
+    world.run_for(secs(30));
+    world.resume(nodes[7]);
+    world.run_for(secs(10));
+    for &i in nodes.iter().filter(|&&i| i != nodes[7]) {
+        assert!(
+            nodes.iter().all(|&by| world.count(by, EventKind::Dead, i) == 0),
+            "who could hear the others was right"
+        );
+    }
+    assert!(world.all_list(&nodes, 20));
+}

@@ -41,7 +41,7 @@ fn an_older_death_notice_is_ignored_and_a_newer_one_is_believed_of_a_suspect_unt
     assert_eq!(state_of(&mut pair, 0), Suspect, "nobody has heard of a suspicion");
     tell(&mut pair, 0, Dead, 5);
     assert_eq!(state_of(&mut pair, 0), Suspect, "it may have refuted that");
-    pair.now.mono = pair.now.mono + Config::new().probe_interval;
+    (0..120).for_each(|_| pair.step(Config::new().probe_interval / 100));
     tell(&mut pair, 0, Dead, 5);
     assert_eq!(state_of(&mut pair, 0), Dead, "it has not refuted for as long as that takes");
     tell(&mut pair, 0, Alive, 5);

@@ -409,7 +409,7 @@ fn a_ping_is_answered_and_a_heartbeat_of_the_dead_and_of_strangers_is_set_right(
     assert_eq!(stage.said(|to, frame| to.run == Some(run(2)) && matches!(frame, Frame::Ack { seq: 7, .. })), 1);
     let accuser = run(1).get().to_le_bytes();
     stage.hear(1, &[Frame::Suspect { run: run(3), incarnation: Incarnation(0), accusers: Runs(&accuser) }]);
-    stage.silence(ms(1_200));
+    beating(&mut stage, secs(2), &[3]);
     stage.hear(1, &[Frame::Dead { run: run(3), incarnation: Incarnation(0), age: 0 }]);
     assert_eq!(stage.state(3), Some(MemberState::Dead));
     stage.sent.clear();

@@ -146,7 +146,7 @@ impl Engine {
                 let pull = fingerprint != self.members.fingerprint() && most;
                 if self.contacts.on_welcome(cx!(self, now, out), by.run, pull) {
                     self.surpass(now, known_epoch);
-                    self.touch(now);
+                    self.touch(now, out);
                     if !pull && live > 1 {
                         self.exchange(now, by.back, out);
                     }
@@ -178,13 +178,15 @@ impl Engine {
             }
             Frame::Nack { seq } => {
                 self.counters.nacks += 1;
-                self.probe.on_nack(seq);
+                if self.probe.on_nack(seq) {
+                    self.touch(now, out);
+                }
             }
 
             // Heartbeats.
             Frame::Heartbeats { idle, fingerprint, beats } => {
                 let Some(home) = by.home else { return };
-                self.touch(now);
+                self.touch(now, out);
                 self.heartbeats.on_idle(now.mono, idle);
                 beats.iter().for_each(|(run, count)| self.on_heartbeat(now, run, count, allowance, out));
                 self.antientropy.on_fingerprint(cx!(self, now, out), &self.members, home, fingerprint);
@@ -366,12 +368,18 @@ impl Engine {
         standing
     }
 
-    /// We are in touch with the cluster.
-    fn touch(&mut self, now: Now) {
+    /// We are in touch with the cluster. Whether we were not, and now remind all suspects.
+    fn touch(&mut self, now: Now, out: &mut Outbox) -> bool {
         let quiet = self.telling.quiet(now.mono);
         // Every ACK comes by here: the logarithms are for those that come after a lapse that may have been one.
         let long = quiet > self.config.probe_interval * 10 && quiet > self.out_of_touch();
         self.telling.touch(now.mono, long);
+        let pace = self.pace();
+        let silent = self.hearing.on_answer(now.mono, pace);
+        if silent {
+            self.remind_suspects(now, out);
+        }
+        silent
     }
 
     fn refuse_name(&mut self, by: &Speaker, name: &str, out: &mut Outbox) {
@@ -386,7 +394,7 @@ impl Engine {
         let Some(answer) = self.probe.on_ack(cx!(self, now, out), by.run, seq, beat, via) else { return };
         self.counters.acks += 1;
         self.counters.acks_late += u64::from(answer.late);
-        self.touch(now);
+        let reminded = self.touch(now, out);
         self.on_farewell_answer(answer.run);
         let Some(peer) = self.members.find(answer.run) else { return };
         // A relay may vouch for a member; who else has our name must say so itself.
@@ -401,11 +409,17 @@ impl Engine {
             }
         }
         let Some(entry) = self.members.get(peer) else { return };
+        let itself = by.run == answer.run && self.config.buddy && !self.imitates_memberlist();
+        if entry.status == MemberState::Suspect && itself {
+            // Whatever is said of it. It has heard of that with our ping; others may know better, and will say so.
+            let heard = self.hearing.time(now.mono, self.pace());
+            self.suspicions.renew(heard, &self.config, self.members.live_len(), peer, entry.incarnation);
+        }
         self.counters.acks_by_stream += u64::from(answer.by_stream);
         if answer.again {
             let text = format!("{} answers by TCP and not by UDP: datagrams are lost on the way", entry.name);
             self.warn(now, Warning::UdpBlocked, || text, out);
-        } else if answer.late && entry.status == MemberState::Suspect {
+        } else if answer.late && !reminded && entry.status == MemberState::Suspect && self.config.buddy {
             // It is slow and not dead. This ping carries the suspicion, so its next answer carries the refutation.
             self.probe.ask(cx!(self, now, out), &self.members, entry.to());
         }
@@ -451,7 +465,9 @@ impl Engine {
     /// memberlist's issue 345: stale news that is dropped in silence leaves a node dead for ever. Answered are
     /// members, and who speaks of itself: at the address that it proved when it joined.
     pub(super) fn accuse_back(&mut self, now: Now, peer: Peer, by: &Speaker, out: &mut Outbox) {
-        let Some(entry) = self.members.get(peer).filter(|e| !e.is_live()) else { return };
+        let Some(entry) = self.members.get(peer).filter(|e| !e.is_live() && !self.imitates_memberlist()) else {
+            return;
+        };
         let itself = (entry.run == by.run).then_some(Destination { via: by.back.via, ..entry.to() });
         let Some(to) = by.home.or(itself) else { return };
         self.counters.accused_back += 1;

@@ -8,6 +8,7 @@
 mod calls;
 mod counters;
 mod direct;
+mod foreign;
 mod frames;
 mod load;
 mod mutant;
@@ -36,6 +37,7 @@ use crate::protocol::antientropy::AntiEntropy;
 use crate::protocol::contact::Contacts;
 use crate::protocol::contest::Contests;
 use crate::protocol::damping::Damping;
+use crate::protocol::hearing::{Hearing, Pace};
 use crate::protocol::lane::{Arrived, Lanes};
 use crate::protocol::phi::heartbeats::Heartbeats;
 use crate::protocol::probe::Probe;
@@ -94,6 +96,7 @@ pub struct Engine {
     probe: Probe,
     heartbeats: Heartbeats,
     suspicions: Suspicions,
+    hearing: Hearing,
     rumors: Rumors,
     antientropy: AntiEntropy,
     contacts: Contacts,
@@ -128,6 +131,8 @@ pub struct Engine {
     arrived: Vec<Arrived>,
     #[cfg(feature = "sim")]
     mutant: Option<Mutant>,
+    #[cfg(feature = "sim")]
+    imitates_memberlist: bool,
 }
 
 /// Our own way through the cluster.
@@ -179,6 +184,7 @@ impl Engine {
             probe: Probe::new(rng.below(1 << 20)),
             heartbeats: Heartbeats::new(&config, now.mono),
             suspicions: Suspicions::default(),
+            hearing: Hearing::new(now.mono),
             rumors: Rumors::default(),
             antientropy: AntiEntropy::new(now.mono, config.sync_interval),
             contacts: Contacts::new(now.mono, config.seeds.len(), config.heal_interval, config.seed_retry_min),
@@ -204,6 +210,8 @@ impl Engine {
             arrived: Vec::new(),
             #[cfg(feature = "sim")]
             mutant: None,
+            #[cfg(feature = "sim")]
+            imitates_memberlist: false,
             config,
             rng,
             members,
@@ -245,7 +253,7 @@ impl Engine {
         [
             self.probe.deadline(&self.config, &self.members, now),
             self.heartbeats.deadline(&self.config, &self.members, now),
-            self.suspicions.deadline(),
+            self.suspicions.deadline().map(|at| self.hearing.when(at, self.pace())),
             self.rumors.deadline().filter(|_| self.members.live_len() > 1),
             self.antientropy.deadline(&self.members),
             self.contacts.deadline(&self.members),
@@ -264,9 +272,17 @@ impl Engine {
         self.counters.stalls += 1;
         self.probe.give_back(lost);
         self.heartbeats.give_back(lost);
-        self.suspicions.give_back(lost);
+        self.hearing.stand();
         self.contests.give_back(lost);
         self.probe.doubt_ourselves(1, &self.config);
+    }
+
+    /// How time runs for the accused.
+    fn pace(&self) -> Pace {
+        match self.imitates_memberlist() {
+            true => Pace::plain(),
+            false => Pace::among(self.members.live_len(), &self.config),
+        }
     }
 
     pub fn counters(&self) -> &Counters {

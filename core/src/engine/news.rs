@@ -1,5 +1,6 @@
 //! What news does to the table, to rumors, and to the application.
 
+use alloc::vec::Vec;
 use core::iter;
 
 use super::frames::Speaker;
@@ -20,6 +21,9 @@ use crate::rng::mix;
 use crate::time::{Duration, Now};
 use crate::view::{EventKind, MemberState, changed};
 use crate::wire::frame::{Entries, Frame, Record};
+
+/// Suspects that are asked at once when a silence ends; the others hear of it with the next probe that they get.
+const REMINDED_MAX: usize = 4;
 
 /// How somebody is said to fare.
 #[derive(Clone, Copy, Debug)]
@@ -177,8 +181,9 @@ impl Engine {
             return;
         };
         let Some(entry) = self.members.get(peer) else { return };
+        let hasty = self.is(Mutant::Hasty) || self.imitates_memberlist();
         match self.rule((entry.status, entry.incarnation), (told.status, told.incarnation)) {
-            Ruling::News if told.status == MemberState::Dead && !self.is(Mutant::Hasty) => {
+            Ruling::News if told.status == MemberState::Dead && !hasty => {
                 self.hear_of_death(now, peer, by, told, out);
             }
             Ruling::News => self.become_so(now, peer, told, accusers, out),
@@ -199,7 +204,8 @@ impl Engine {
             let suspect = Told { status: MemberState::Suspect, ..told };
             self.become_so(now, peer, suspect, iter::once(by.run), out);
         }
-        if self.suspicions.hasten(now.mono, peer, self.config.probe_interval) {
+        let pace = self.pace();
+        if self.suspicions.hasten(self.hearing.time(now.mono, pace), peer, self.config.probe_interval) {
             self.become_so(now, peer, told, iter::empty(), out);
         }
     }
@@ -258,7 +264,8 @@ impl Engine {
 
     fn accuse(&mut self, now: Now, peer: Peer, incarnation: Incarnation, accusers: impl Iterator<Item = RunId>) {
         let live = self.members.live_len();
-        match self.suspicions.accuse(now.mono, &self.config, live, peer, incarnation, accusers) {
+        let heard = self.hearing.time(now.mono, self.pace());
+        match self.suspicions.accuse(heard, &self.config, live, peer, incarnation, accusers) {
             // Lifeguard §IV-B: independent confirmations are gossiped on.
             Accused::New | Accused::Confirmed => self.spread(now, peer, Aspect::Status),
             Accused::Known => {}
@@ -290,6 +297,16 @@ impl Engine {
         }
     }
 
+    /// We can hear again. What we said meanwhile may have reached nobody, and what was answered did not reach us.
+    pub(super) fn remind_suspects(&mut self, now: Now, out: &mut Outbox) {
+        let suspects: Vec<Peer> = self.suspicions.soonest().take(REMINDED_MAX).collect();
+        for peer in suspects {
+            if let Some(to) = self.members.get(peer).map(|e| e.to()) {
+                self.probe.ask(cx!(self, now, out), &self.members, to);
+            }
+        }
+    }
+
     /// A suspicion ran out against somebody who is heard all the same: it begins anew.
     pub(super) fn adjourn(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
         let Some(entry) = self.members.get(peer).filter(|e| e.status == MemberState::Suspect) else { return };
@@ -303,7 +320,7 @@ impl Engine {
         let (to, told) =
             (entry.to(), Told { run: entry.run, status: MemberState::Dead, incarnation: entry.incarnation, age: 0 });
         self.become_so(now, peer, told, iter::empty(), out);
-        if let Some(entry) = self.members.get(peer) {
+        if let Some(entry) = self.members.get(peer).filter(|_| self.config.buddy) {
             out.send(to, &self.telling.status(now.mono, entry, iter::empty()));
         }
     }
@@ -337,7 +354,7 @@ impl Engine {
     fn hear_of_us(&mut self, now: Now, by: &Speaker, told: Told, out: &mut Outbox) {
         let ours = self.members.local().incarnation;
         let accused = matches!(told.status, MemberState::Suspect | MemberState::Dead);
-        if accused && told.incarnation < ours && matches!(self.life, Life::Member) {
+        if accused && told.incarnation < ours && matches!(self.life, Life::Member) && !self.imitates_memberlist() {
             // Refuted already, but this one has not heard it: nobody else will tell it while it holds us for dead.
             out.send(by.back, &Frame::Alive { run: told.run, incarnation: ours });
             return;

@@ -36,7 +36,9 @@ impl Engine {
             self.suspect(now, peer, out);
             self.call_upon(now, peer, out);
         }
-        while let Some(Unrefuted { peer, declared }) = self.suspicions.on_deadline(now.mono) {
+        let pace = self.pace();
+        let heard = self.hearing.tick(now.mono, pace);
+        while let Some(Unrefuted { peer, declared }) = self.suspicions.on_deadline(heard) {
             match self.watches() && !declared && self.heartbeats.is_heard(now.mono, peer) {
                 // It is there, and does not know what is said of it.
                 true => self.adjourn(now, peer, out),

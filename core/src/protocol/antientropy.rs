@@ -102,7 +102,8 @@ impl AntiEntropy {
         let since = *self.restless.get_or_insert(cx.now.mono);
         let quiet = cx.now.mono + cx.config.gossip_interval;
         let spaced = self.compared.map_or(quiet, |at| at + cx.config.gossip_interval * 2);
-        self.compare = Some(quiet.max(spaced).min(since + cx.config.gossip_interval * RESTLESS));
+        let compare = quiet.max(spaced).min(since + cx.config.gossip_interval * RESTLESS);
+        self.compare = cx.config.sync_on_mismatch.then_some(compare);
     }
 
     pub fn deadline(&self, members: &Members) -> Option<Instant> {

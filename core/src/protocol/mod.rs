@@ -5,6 +5,7 @@ pub mod antientropy;
 pub mod contact;
 pub mod contest;
 pub mod damping;
+pub mod hearing;
 pub mod lane;
 pub mod phi;
 pub mod probe;

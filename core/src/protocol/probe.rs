@@ -420,12 +420,14 @@ impl Probe {
     }
 
     /// A relay is well, and could not reach the target either.
-    pub fn on_nack(&mut self, seq: u64) {
-        if let Some(flight) = self.flights.iter_mut().find(|f| f.seq == seq) {
-            if let Stage::Indirect { nacks, .. } = &mut flight.stage {
-                *nacks += 1;
-            }
+    /// False: it answers nothing that we asked.
+    pub fn on_nack(&mut self, seq: u64) -> bool {
+        let flight = self.flights.iter_mut().find(|f| f.seq == seq);
+        if let Some(Flight { stage: Stage::Indirect { nacks, .. }, .. }) = flight {
+            *nacks += 1;
+            return true;
         }
+        false
     }
 
     /// The system says that nobody listens at `addr`: the direct stage need not be waited out. It is not
@@ -442,6 +444,21 @@ impl Probe {
         for relay in self.relays.iter_mut().filter(|r| r.target.addr == addr) {
             relay.nack_at = relay.nack_at.map(|_| now);
         }
+    }
+
+    /// For the simulator (`engine/foreign.rs`): ends, as unanswered, one probe whose whole time is over, whatever its stage.
+    #[cfg(feature = "sim")]
+    pub fn give_up(&mut self, cx: &mut Cx<'_>, members: &Members) -> Option<Peer> {
+        let (now, whole) = (cx.now.mono, cx.config.probe_interval * (self.health + 1));
+        let begun = |f: &Flight| self.recent[f.seq as usize % RECENT].filter(|s| s.seq == f.seq).map(|s| s.at);
+        let over = |f: &Flight| begun(f).is_none_or(|at| at + whole <= now);
+        let flight = self.flights.swap_remove(self.flights.iter().position(over)?);
+        if let (Stage::Direct { .. }, Some(entry)) = (flight.stage, members.get(flight.peer)) {
+            self.ask_others(cx, members, flight, entry);
+        }
+        let doubt = if cx.config.nacks { cx.config.indirect_checks as u32 } else { 1 };
+        self.doubt_ourselves(doubt, cx.config);
+        Some(flight.peer)
     }
 
     /// Its run is over, or it was declared dead: nothing more is expected of it.
@@ -721,7 +738,7 @@ mod tests {
             let mut p = prober(20);
             let seq = p.ping(2);
             p.wait(300);
-            (0..nacks).for_each(|_| p.probe.on_nack(seq));
+            (0..nacks).for_each(|_| assert!(p.probe.on_nack(seq)));
             p.wait(300);
             assert_eq!(p.probe.health(), 3 - nacks);
         }

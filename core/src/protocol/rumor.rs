@@ -12,6 +12,8 @@ use core::ops::Bound;
 
 use crate::config::Config;
 use crate::id::Peer;
+#[cfg(feature = "sim")]
+use crate::time::Duration;
 use crate::time::{Instant, nanos};
 
 /// Rumors that may be waiting at once; the oldest of those told most give way. They are about members,
@@ -65,7 +67,11 @@ pub struct Rumors {
     next_turn: u32,
     due: Option<Instant>,
     last: Option<Instant>,
+    /// Each flush pays for an interval, at most one ahead: so often they come in a storm of news, and no more often.
+    paid: Instant,
     budget: Budget,
+    #[cfg(feature = "sim")]
+    clock: Option<Duration>,
 }
 
 /// A token bucket of bytes that holds one second's worth.
@@ -76,16 +82,21 @@ struct Budget {
 }
 
 impl Rumors {
-    /// Starts a rumor, or starts it anew.
+    /// Starts a rumor, or starts it anew. It leaves at once, but at most one flush in `gossip_flush`, and on average one in
+    /// `gossip_interval`.
     pub fn start(&mut self, now: Instant, config: &Config, rumor: Rumor) {
         self.stop(rumor);
         if self.places.len() >= RUMORS_MAX {
             self.drop_one();
         }
         self.place(rumor, 0);
-        // Soon, but at most one flush an interval.
-        let soon = self.last.map_or(now, |last| (last + config.gossip_flush).max(now));
-        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+        let gathered = self.last.map_or(now, |last| last + config.gossip_flush);
+        self.flush(now, config, now.max(gathered).max(self.paid - config.gossip_interval));
+    }
+
+    fn flush(&mut self, now: Instant, config: &Config, at: Instant) {
+        let at = self.stroke(now, config).unwrap_or(at);
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     /// What was to be said is moot, or said by another rumor.
@@ -106,6 +117,23 @@ impl Rumors {
             self.queue.remove(&before);
         }
         self.queue.insert(place, rumor);
+    }
+
+    /// For the simulator (`engine/foreign.rs`): nothing leaves between the strokes of a clock.
+    #[cfg(feature = "sim")]
+    pub fn by_the_clock(&mut self, phase: Duration) {
+        self.clock = Some(phase);
+    }
+
+    #[cfg(feature = "sim")]
+    fn stroke(&self, now: Instant, config: &Config) -> Option<Instant> {
+        let (first, beat) = (Instant::ZERO + self.clock?, nanos(config.gossip_interval));
+        Some(first + Duration::from_nanos((nanos(now.since(first)) / beat + 1) * beat))
+    }
+
+    #[cfg(not(feature = "sim"))]
+    fn stroke(&self, _: Instant, _: &Config) -> Option<Instant> {
+        None
     }
 
     pub fn is_empty(&self) -> bool {
@@ -130,6 +158,7 @@ impl Rumors {
             return false;
         }
         self.last = Some(now);
+        self.paid = self.paid.max(now) + config.gossip_interval;
         self.due = Some(now + config.gossip_interval);
         true
     }

@@ -7,7 +7,8 @@
 //! timeout = max − (max − min) · ln(c + 1) / ln(K + 1)      min = α · max(1, log10 n) · period,  max = β · min
 //! ```
 //!
-//! It counts from the beginning of the suspicion. Where fewer than K others exist, K is what there is.
+//! It counts from the beginning of the suspicion, or from the last time that the accused answered us itself, by a clock
+//! that is slow while we hear nobody (`hearing`). Where fewer than K others exist, K is what there is.
 //! Each accuser is named in the rumor, so that members add up the same confirmations in whatever order they hear of them.
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -126,14 +127,17 @@ impl Suspicions {
         self.of.get(&peer).into_iter().flat_map(|s| s.accusers.iter().flatten().copied())
     }
 
-    /// We were not there for that long, and may have missed the refutation.
-    pub fn give_back(&mut self, lost: Duration) {
-        self.due.clear();
-        for (&peer, suspicion) in &mut self.of {
-            suspicion.begun = suspicion.begun + lost;
-            suspicion.deadline = suspicion.deadline + lost;
-            self.due.insert((suspicion.deadline, peer));
+    /// We have heard of it since: it lives, and gets its whole time again. What others have declared stands.
+    pub fn renew(&mut self, now: Instant, config: &Config, live: usize, peer: Peer, incarnation: Incarnation) {
+        if let Some(suspicion) = self.of.get_mut(&peer).filter(|s| !s.hastened) {
+            suspicion.begun = now;
+            self.accuse(now, config, live, peer, incarnation, core::iter::empty());
         }
+    }
+
+    /// Who is suspected: first whose time is over first.
+    pub fn soonest(&self) -> impl Iterator<Item = Peer> + '_ {
+        self.due.iter().map(|&(_, peer)| peer)
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -238,9 +242,8 @@ mod tests {
             s.accuse(at(u64::from(i * 7 % 50)), &config, 2, peer(i), Incarnation(0), core::iter::once(run(99)));
         }
         s.clear(peer(0));
-        s.give_back(Duration::from_millis(500));
         let mut ended = Vec::new();
-        for ms in 1_500..1_600 {
+        for ms in 1_000..1_100 {
             assert!(s.deadline().is_none_or(|next| next >= at(ms)));
             ended.extend(core::iter::from_fn(|| s.on_deadline(at(ms))).map(|ended| ended.peer));
         }

@@ -25,7 +25,7 @@ use crate::rng::{Rng, mix};
 use crate::time::{Duration, Instant, Now, Wall, nanos};
 use crate::view::{Event, EventKind, Member, MemberState, View};
 use crate::wire::envelope::{self, Envelope, Limits, Opened, Reject, Sessions};
-use crate::wire::frame::{Entries, Frames, Record};
+use crate::wire::frame::{Entries, Frame, Frames, Record};
 
 /// Wall clock at the start of the world: any time does.
 pub(super) const BIRTH: u64 = 1_700_000_000_000;
@@ -171,6 +171,8 @@ pub struct World {
     pub receive_queue: usize,
     /// Whether `events` keeps what nodes report. Large worlds may do without.
     pub keep_events: bool,
+    /// Whether drivers tell their engines how late they are, and what the system dropped. Ours does, memberlist's does not.
+    pub candid: bool,
     /// Told each event as it happens.
     pub watcher: Option<Watcher>,
     /// All that happens, where wanted, until somebody takes it.
@@ -247,6 +249,10 @@ enum Machine {
     Paused,
     /// Sends and receives hang; timers go on.
     Blocked,
+    /// So do they here, and `stuck`, whoever probes waits in a send: then only suspicions go on.
+    Hung {
+        stuck: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -295,6 +301,7 @@ impl World {
             names: BTreeMap::new(),
             receive_queue: 270,
             keep_events: true,
+            candid: true,
             watcher: None,
             log: None,
             mutant: None,
@@ -405,8 +412,15 @@ impl World {
         self.nodes[i].state = Machine::Blocked;
     }
 
+    /// Lifeguard §V's anomaly as it meets memberlist: who probes waits in its first send and fails when that ends,
+    /// while the timers of suspicions go on. Ended by `resume`.
+    pub fn hang(&mut self, i: NodeIndex) {
+        self.nodes[i].state = Machine::Hung { stuck: false };
+    }
+
     /// SIGCONT, or the end of a block: what was queued comes first, then timers, late.
     pub fn resume(&mut self, i: NodeIndex) {
+        let stuck = self.nodes[i].state == (Machine::Hung { stuck: true }) && self.nodes[i].up;
         self.nodes[i].state = Machine::Running;
         for Unsent { parcel, mut fate, since } in core::mem::take(&mut self.nodes[i].unsent) {
             for at in fate.arrivals.iter_mut().flatten() {
@@ -416,7 +430,15 @@ impl World {
             self.dispatch(parcel, fate);
             self.drop_parcel(parcel);
         }
+        // Who sends and who receives are two goroutines: either may be the first.
+        let sender_first = stuck && chance(&mut self.rng, 0.5);
+        if sender_first {
+            self.turn(i, |engine, now, out| engine.unhang(now, out));
+        }
         self.serve(i);
+        if stuck && !sender_first {
+            self.turn(i, |engine, now, out| engine.unhang(now, out));
+        }
         self.on_time(i);
     }
 
@@ -847,16 +869,31 @@ impl World {
         }
         // As the driver does: it tells first how late it is.
         let late = self.now.since(deadline);
-        let stalled = late > node.config.stall_threshold;
+        let stalled = self.candid && late > node.config.stall_threshold;
         if !node.service.is_zero() {
             node.busy = self.now + node.service;
         }
+        let (held, stuck) = (node.unsent.len(), node.state == Machine::Hung { stuck: true });
         self.turn(i, |engine, now, out| {
+            if stuck {
+                return engine.tick_while_hung(now, out);
+            }
             if stalled {
                 engine.stalled(late);
             }
             engine.handle(now, Input::Tick, out);
         });
+        if matches!(self.nodes[i].state, Machine::Hung { stuck: false }) {
+            let probes = |u: &Unsent| {
+                let frames =
+                    Frames::parse(&self.parcels[u.parcel as usize].bytes[envelope::HEADER..]).expect("we wrote it");
+                frames.into_iter().any(|f| matches!(f, Frame::Ping { .. } | Frame::PingReq { .. }))
+            };
+            if self.nodes[i].unsent[held..].iter().any(probes) {
+                self.nodes[i].state = Machine::Hung { stuck: true };
+                self.set_deadline(i);
+            }
+        }
         true
     }
 
@@ -893,7 +930,7 @@ impl World {
     /// Works off what is held, as far as the node's speed allows.
     fn serve(&mut self, i: NodeIndex) {
         let deaf = core::mem::take(&mut self.nodes[i].deaf);
-        if deaf && self.nodes[i].up {
+        if deaf && self.candid && self.nodes[i].up {
             // What the system had to drop is its own fault: answers may have been among it.
             let lost = self.nodes[i].config.stall_threshold;
             self.nodes[i].engine.stalled(lost);
@@ -1019,8 +1056,16 @@ impl World {
             self.send(i, Destination { via, ..to }, &out.packets()[p].buf);
         }
         self.out = out;
+        self.set_deadline(i);
+    }
+
+    fn set_deadline(&mut self, i: NodeIndex) {
         let node = &mut self.nodes[i];
-        node.deadline = node.engine.deadline(now.mono).map(|at| node.clock.world(at));
+        let deadline = match node.state {
+            Machine::Hung { stuck: true } => node.engine.deadline_while_hung(),
+            _ => node.engine.deadline(node.clock.mono(self.now)),
+        };
+        node.deadline = deadline.map(|at| node.clock.world(at));
         if let Some(at) = node.deadline {
             self.set_timer(i, at);
         }
@@ -1103,7 +1148,7 @@ impl World {
         if to.via == Via::Datagram && self.paths.network.replay > 0.0 {
             self.record_and_replay(parcel);
         }
-        if self.nodes[i].state == Machine::Blocked {
+        if matches!(self.nodes[i].state, Machine::Blocked | Machine::Hung { .. }) {
             self.parcels[parcel as usize].holders += 1;
             let since = self.now;
             self.nodes[i].unsent.push(Unsent { parcel, fate, since });
