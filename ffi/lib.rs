@@ -25,8 +25,12 @@ mod node;
 
 mod event;
 
+mod message;
+
 mod members;
 
 mod stats;
 
-pub use {callback::*, config::*, error::*, event::*, members::*, node::*, runtime::*, stats::*, version::*};
+pub use {
+    callback::*, config::*, error::*, event::*, members::*, message::*, node::*, runtime::*, stats::*, version::*,
+};

@@ -3,10 +3,10 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bruit_core::error::{Code, Error, Result};
-use bruit_core::runtime::{Adopt, LogSink, Node};
+use bruit_core::runtime::{Adopt, LogSink, MessageQueue, Node};
 use bruit_core::view::Event;
 
 use crate::config::{Settings, bruit_config, meta_value, settings_of};
@@ -249,6 +249,8 @@ pub struct Handle {
     started_by: AtomicU32,
     /// Duplicates of adopted sockets, until `start` has duplicated them in turn.
     adopted: Mutex<Vec<Arc<OwnedFd>>>,
+    /// What bruit_node_recv() takes from, once it was called.
+    pulled: Mutex<Option<Arc<MessageQueue>>>,
 }
 
 impl Handle {
@@ -259,7 +261,13 @@ impl Handle {
         let log = log.map(|log| LogSink::new(log.max_level, move |level, target, text| log.write(level, target, text)));
         let node = Node::new_with(&config, runtime, adopt, log)?;
         let adopted = Mutex::new(udp.into_iter().chain(tcp).collect());
-        Ok(Handle { node, dispatcher: AtomicUsize::new(0), started_by: AtomicU32::new(0), adopted })
+        Ok(Handle {
+            node,
+            dispatcher: AtomicUsize::new(0),
+            started_by: AtomicU32::new(0),
+            adopted,
+            pulled: Mutex::new(None),
+        })
     }
 
     pub fn dispatch(&self, max: c_int) -> Result<usize> {
@@ -276,6 +284,17 @@ impl Handle {
             _ => return Err(Error::new(Code::Busy, "another thread is dispatching")),
         }
         self.node.next_event()
+    }
+
+    pub fn pulled(&self) -> Result<Arc<MessageQueue>> {
+        // It guards a pointer, and whoever panicked has left it whole.
+        let mut pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = &*pulled {
+            return Ok(queue.clone());
+        }
+        let queue = Arc::new(self.node.message_queue("*")?);
+        *pulled = Some(queue.clone());
+        Ok(queue)
     }
 
     /// Else the port would stay bound after a stop.

@@ -266,6 +266,24 @@
 /** It refuted something. */
 #define BRUIT_CHANGED_INCARNATION 16
 
+/** Longest topic, in bytes. */
+#define BRUIT_TOPIC_MAX 64
+
+/** bruit_node_send(): in order, once, and sent again where a link has ended. Without it: in a datagram that may be lost. */
+#define BRUIT_RELIABLE 1
+
+/** Reliable, and BRUIT_EVENT_RECEIPT says when the member has it. */
+#define BRUIT_RECEIPT 2
+
+/** Waits for room, where BRUIT_E_BUSY would be the answer. */
+#define BRUIT_WAIT 4
+
+/** bruit_message.flags: its sender waits for an answer: bruit_message_reply(). */
+#define BRUIT_MESSAGE_REQUEST 1
+
+/** It came in order, and once. */
+#define BRUIT_MESSAGE_RELIABLE 2
+
 /** bruit_member.state: it answers. */
 #define BRUIT_MEMBER_ALIVE 1
 
@@ -466,6 +484,60 @@ typedef struct bruit_event {
  * leave the callback.
  */
 typedef void (*bruit_event_fn)(const bruit_event *event, void *user);
+
+/** A message to be sent. Set it to zeros and `size` before filling it in. */
+typedef struct bruit_out {
+    /** sizeof(bruit_out). */
+    uint32_t size;
+    /** Bits BRUIT_RELIABLE, BRUIT_RECEIPT. */
+    uint32_t flags;
+    /** To this member; */
+    const char *member;
+    /** or, where `member` is NULL, to all others that are alive and have this metadata: "key" or "key=value". */
+    const char *tag;
+    /** At most BRUIT_TOPIC_MAX bytes; NULL is "", the default topic. */
+    const char *topic;
+    /** What to say. */
+    const void *data;
+    /** Bytes of it. */
+    size_t len;
+    /** Of a request: how long to wait for the answer; -1 for ever. */
+    int timeout_ms;
+    /** Receives what became of it: BRUIT_OK, to a tag how many have it now in their queue, or an error. */
+    int status;
+    /** Receives the number of the receipt, with BRUIT_RECEIPT. */
+    uint64_t id;
+} bruit_out;
+
+/** What a member said, or answered. Valid during the callback that it is given to; bruit_message_ref() keeps it. */
+typedef struct bruit_message {
+    /** How much of this struct the library filled. */
+    uint32_t size;
+    /** Bits BRUIT_MESSAGE_*. */
+    uint32_t flags;
+    /** The name of the member that said it. */
+    const char *sender;
+    /** In which of its lives; 0 with an answer. */
+    uint64_t epoch;
+    /** Its topic; "" with an answer. */
+    const char *topic;
+    /** What was said. */
+    const void *data;
+    /** Bytes of it. */
+    size_t len;
+} bruit_message;
+
+/**
+ * Hears an answer. `status` is BRUIT_OK and `reply` the answer, or `reply` is NULL, `status` an error and `text` says more.
+ * The rules are those of bruit_event_fn. Not called where the node stops first; `user` is freed all the same.
+ */
+typedef void (*bruit_reply_fn)(int status, const bruit_message *reply, const char *text, void *user);
+
+/**
+ * Hears messages. `message` is valid during the call only, unless it is kept with bruit_message_ref(). The rules are those
+ * of bruit_event_fn; bruit_node_request() to the own node is BRUIT_E_DEADLOCK, too.
+ */
+typedef void (*bruit_message_fn)(const bruit_message *message, void *user);
 
 /**
  * All counters of a node. They begin at 0 and never go down, but for four that say how it is now: rumors_waiting,
@@ -1032,6 +1104,139 @@ int bruit_node_next_event(bruit_node *node, const bruit_event **out);
  * is allowed; freeing one twice is undefined.
  */
 void bruit_event_free(const bruit_event *event);
+
+/**
+ * Sends a message to a member. BRUIT_OK means that it is queued.
+ *
+ * \param member its name; the own one is allowed.
+ * \param topic at most BRUIT_TOPIC_MAX bytes; NULL is "", the default topic.
+ * \param flags bits BRUIT_RELIABLE, BRUIT_WAIT; for a receipt see bruit_node_submit().
+ * \return BRUIT_OK; BRUIT_E_NOT_FOUND: no such member; BRUIT_E_UNREACHABLE: dead, or has left; BRUIT_E_TOO_BIG: above the
+ *         option "max_message"; BRUIT_E_BUSY: the option "send_queue" is reached, BRUIT_EVENT_WRITABLE follows;
+ *         BRUIT_E_STATE: not running. Nothing is sent then.
+ */
+int bruit_node_send(bruit_node *node,
+                    const char *member,
+                    const char *topic,
+                    const void *data,
+                    size_t len,
+                    uint32_t flags);
+
+/**
+ * Sends several messages at once, to members or to the holders of a tag: one lock and one wake for all of them. Never
+ * waits.
+ *
+ * \param outs receive a `status` each, which is what bruit_node_send() would return, and with BRUIT_RECEIPT an `id`.
+ * \return how many of them were sent; what is wrong with the others is in their `status`.
+ */
+int bruit_node_submit(bruit_node *node, bruit_out *outs, size_t count);
+
+/**
+ * Asks a member, and waits for its answer.
+ *
+ * \param timeout_ms not 0; -1 until it answers, or is dead or leaves.
+ * \param reply receives the answer, to be given back with bruit_message_unref(). May be NULL.
+ * \return BRUIT_OK; what bruit_node_send() returns; BRUIT_E_TIMEOUT: no answer in time, the member may have acted;
+ *         BRUIT_E_NO_HANDLER: nobody listens to the topic there; BRUIT_E_NO_REPLY: who does has not replied;
+ *         BRUIT_E_REMOTE, and whatever else it says: bruit_last_error() has its text; BRUIT_E_LIMIT: the option
+ *         "max_requests" is reached; BRUIT_E_CANCELED: the node was stopped meanwhile; BRUIT_E_DEADLOCK: of the own
+ *         node, in a callback of it.
+ */
+int bruit_node_request(bruit_node *node,
+                       const char *member,
+                       const char *topic,
+                       const void *data,
+                       size_t len,
+                       int timeout_ms,
+                       bruit_message **reply);
+
+/**
+ * Asks a member; the answer comes to a callback.
+ *
+ * \param out whom, what, and how long to wait; `tag` is BRUIT_E_INVALID. Its status and id are not written.
+ * \param callback required.
+ * \param user handed to the callback; may be NULL.
+ * \param free_fn frees `user`; may be NULL. See bruit_free_fn.
+ * \param id receives a number for bruit_node_cancel(); may be NULL.
+ * \return BRUIT_OK; what bruit_node_send() returns; BRUIT_E_LIMIT: the option "max_requests" is reached.
+ */
+int bruit_node_request_start(bruit_node *node,
+                             const bruit_out *out,
+                             bruit_reply_fn callback,
+                             void *user,
+                             bruit_free_fn free_fn,
+                             uint64_t *id);
+
+/**
+ * Gives a request of bruit_node_request_start() up: its callback hears BRUIT_E_CANCELED.
+ *
+ * \return BRUIT_OK; BRUIT_E_NOT_FOUND: it has ended already.
+ */
+int bruit_node_cancel(bruit_node *node, uint64_t id);
+
+/**
+ * Subscribes to the messages under a topic. All callbacks that match hear a message, in the order of their subscription.
+ * Of messages that nobody listens to, a request is answered with BRUIT_E_NO_HANDLER, and the rest is dropped.
+ *
+ * \param topic NULL is "", the default topic; "*" are all.
+ * \param callback required.
+ * \param user handed to the callback; may be NULL.
+ * \param free_fn frees `user`; may be NULL. See bruit_free_fn.
+ * \param subscription receives a number for bruit_node_unsubscribe(); may be NULL.
+ * \return BRUIT_OK; BRUIT_E_STATE on a stopped node.
+ */
+int bruit_node_on_message(bruit_node *node,
+                          const char *topic,
+                          bruit_message_fn callback,
+                          void *user,
+                          bruit_free_fn free_fn,
+                          uint64_t *subscription);
+
+/**
+ * Takes messages without a callback, for programs that would rather pull; in either dispatch mode. The first call
+ * subscribes to all topics: call it once before bruit_node_start() to hear everything. Callbacks hear the same messages.
+ *
+ * \param out receives the messages, each to be given back with bruit_message_unref().
+ * \param cap at most so many.
+ * \param timeout_ms how long to wait for the first: 0 not at all, -1 for ever.
+ * \return how many; 0 after the timeout; BRUIT_E_STATE on a stopped node without messages.
+ */
+int bruit_node_recv(bruit_node *node,
+                    bruit_message **out,
+                    size_t cap,
+                    int timeout_ms);
+
+/**
+ * Keeps a message beyond its callback, without a copy of its data. It may outlive the node, and counts against the
+ * option "inbox_bytes" as long as it is kept.
+ *
+ * \return what to hold instead of `message`, until bruit_message_unref(); NULL for NULL.
+ */
+bruit_message *bruit_message_ref(const bruit_message *message);
+
+/**
+ * Gives back what bruit_message_ref(), bruit_node_request() or bruit_node_recv() gave. A request that is given back
+ * without an answer is answered with BRUIT_E_NO_REPLY. NULL is allowed; once too often is undefined.
+ */
+void bruit_message_unref(bruit_message *message);
+
+/**
+ * Answers a request, in its callback or later, from any thread. Without it, and once nobody keeps the message, the
+ * requester gets BRUIT_E_NO_REPLY at once.
+ *
+ * \return BRUIT_OK; BRUIT_E_STATE: no request, or answered already; BRUIT_E_UNREACHABLE: who asked is gone;
+ *         BRUIT_E_TOO_BIG, BRUIT_E_BUSY: as with bruit_node_send(); then it may be tried again.
+ */
+int bruit_message_reply(const bruit_message *message, const void *data, size_t len);
+
+/**
+ * Answers a request with an error.
+ *
+ * \param code what bruit_node_request() returns there: BRUIT_E_REMOTE is the usual one.
+ * \param words what bruit_last_error() says there; may be NULL.
+ * \return as bruit_message_reply(); BRUIT_E_INVALID: not an error code.
+ */
+int bruit_message_fail(const bruit_message *message, int code, const char *words);
 
 /** The name of a member's state: "ALIVE". Never NULL, never freed; "UNKNOWN" for other numbers. */
 const char *bruit_member_state_name(uint32_t state);

@@ -394,6 +394,44 @@ private:
     std::shared_ptr<detail::log_function> log_;
 };
 
+/// What a member said, in the callback that hears it; keep() for longer.
+class message {
+public:
+    explicit message(const bruit_message *raw) noexcept : raw_(raw) {}
+    std::string_view sender() const noexcept { return raw_->sender; }
+    std::uint64_t epoch() const noexcept { return raw_->epoch; }
+    std::string_view topic() const noexcept { return raw_->topic; }
+    std::string_view data() const noexcept { return {static_cast<const char *>(raw_->data), raw_->len}; }
+    /// Its sender waits for reply() or fail().
+    bool is_request() const noexcept { return raw_->flags & BRUIT_MESSAGE_REQUEST; }
+    void reply(std::string_view data) const { detail::check(bruit_message_reply(raw_, data.data(), data.size())); }
+    void fail(const std::string &text, int code = BRUIT_E_REMOTE) const {
+        detail::check(bruit_message_fail(raw_, code, text.c_str()));
+    }
+    /// Without a copy of the data. A request that nobody keeps and nobody answered is answered with BRUIT_E_NO_REPLY.
+    class kept_message keep() const;
+
+    const bruit_message *raw() const noexcept { return raw_; }
+
+protected:
+    const bruit_message *raw_;
+};
+
+/// One that is ours, also when the node is gone.
+class kept_message : public message {
+public:
+    /// Takes over what bruit_message_ref(), bruit_node_request() or bruit_node_recv() gave.
+    explicit kept_message(bruit_message *raw) noexcept : message(raw), owned_(raw) {}
+
+private:
+    struct unref {
+        void operator()(bruit_message *raw) const noexcept { bruit_message_unref(raw); }
+    };
+    std::unique_ptr<bruit_message, unref> owned_;
+};
+
+inline kept_message message::keep() const { return kept_message(bruit_message_ref(raw_)); }
+
 /// One member of one cluster. Thread-safe, but for moving it. The destructor releases it: it never blocks, and a callback that is under
 /// way may outlast it; stop() or free() first where that matters.
 class node {
@@ -473,6 +511,39 @@ public:
         user.release(); // bruit's now
         return subscription;
     }
+    /// void(const bruit::message &), for a topic or for all ("*"). Returns the subscription, for unsubscribe. What it throws while
+    /// it hears a request is also the answer: BRUIT_E_REMOTE with the exception's text.
+    std::uint64_t on_message(const std::string &topic, std::function<void(const message &)> hear) {
+        auto user = std::make_unique<hearer>(hearer{std::move(hear), sink_});
+        std::uint64_t subscription = 0;
+        detail::check(bruit_node_on_message(raw_, topic.c_str(), &said, user.get(), &hearer_freed, &subscription));
+        user.release(); // bruit's now
+        return subscription;
+    }
+    /// flags: BRUIT_RELIABLE, BRUIT_WAIT, or 0 for a datagram that may be lost.
+    void send(const std::string &member, const std::string &topic, std::string_view data, std::uint32_t flags = BRUIT_RELIABLE) {
+        detail::check(bruit_node_send(raw_, member.c_str(), topic.c_str(), data.data(), data.size(), flags));
+    }
+    /// To all others with this metadata, "key" or "key=value"; how many.
+    int send_to_holders(const std::string &tag, const std::string &topic, std::string_view data, std::uint32_t flags = BRUIT_RELIABLE) {
+        bruit_out out{};
+        out.size = sizeof out;
+        out.flags = flags;
+        out.tag = tag.c_str();
+        out.topic = topic.c_str();
+        out.data = data.data();
+        out.len = data.size();
+        detail::check(bruit_node_submit(raw_, &out, 1));
+        if (out.status < 0)
+            throw error(out.status, bruit_strerror(out.status));
+        return out.status;
+    }
+    /// The answer.
+    kept_message request(const std::string &member, const std::string &topic, std::string_view data, std::chrono::milliseconds timeout) {
+        bruit_message *reply = nullptr;
+        detail::check(bruit_node_request(raw_, member.c_str(), topic.c_str(), data.data(), data.size(), detail::milliseconds(timeout), &reply));
+        return kept_message(reply);
+    }
     void unsubscribe(std::uint64_t subscription) { detail::check(bruit_node_unsubscribe(raw_, subscription)); }
     /// Hears what callbacks throw, on the thread that they ran on: void(std::exception_ptr).
     void on_exception(detail::exception_function handle) {
@@ -529,6 +600,28 @@ private:
         }
     }
     static void listener_freed(void *user) noexcept { delete static_cast<listener *>(user); }
+
+    struct hearer {
+        std::function<void(const message &)> hear;
+        std::shared_ptr<detail::sink> sink;
+    };
+    static void said(const bruit_message *raw, void *user) noexcept {
+        hearer *to = static_cast<hearer *>(user);
+        try {
+            to->hear(message(raw));
+        } catch (const std::exception &thrown) {
+            refuse(raw, thrown.what());
+            to->sink->take(std::current_exception());
+        } catch (...) {
+            refuse(raw, "the handler threw something that is no std::exception");
+            to->sink->take(std::current_exception());
+        }
+    }
+    static void refuse(const bruit_message *raw, const char *text) noexcept {
+        if (raw->flags & BRUIT_MESSAGE_REQUEST)
+            bruit_message_fail(raw, BRUIT_E_REMOTE, text); // BRUIT_E_STATE where it had answered
+    }
+    static void hearer_freed(void *user) noexcept { delete static_cast<hearer *>(user); }
 
     bruit_node *raw_ = nullptr;
     std::shared_ptr<detail::sink> sink_;

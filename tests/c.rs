@@ -26,6 +26,7 @@ suite! {
     life rounds stopped_waits exit_while_running waiting statistics
     cluster_threads cluster_manual cluster_pull metadata snapshots deaths keys refused unheard overflow
     calls_in_callbacks release_in_callback user_data subscriptions one_dispatcher logging shared_runtime
+    messages requests pulled_messages
     forked_child daemons manners
 }
 
@@ -124,7 +125,9 @@ fn every_pointer_of_every_function_is_tested_with_null() {
         for (at, parameter) in parameters.trim_end_matches(')').split(',').map(str::trim).enumerate() {
             // User data is anything, and a function that frees it may be missing: neither has to be tried.
             let is_pointer = parameter.contains('*') && !parameter.contains("*user");
-            let is_callback = ["bruit_event_fn", "bruit_log_fn"].iter().any(|callback| parameter.contains(callback));
+            let is_callback = ["bruit_event_fn", "bruit_log_fn", "bruit_message_fn", "bruit_reply_fn"]
+                .iter()
+                .any(|callback| parameter.contains(callback));
             let tried = rows.iter().any(|(call, arguments)| *call == name && arguments.get(at) == Some(&"NULL"));
             assert!(
                 !(is_pointer || is_callback) || tried,
@@ -326,6 +329,26 @@ fn example_watch() {
     watch.end_input();
     watch.line_after("  guest LEFT");
     watch.passed();
+}
+
+#[test]
+fn example_request_reply() {
+    let program = c::example("request_reply.c");
+    let mut store = Process::start(&program, &["store", "127.0.0.1:0"]);
+    let address = store.line_after("store is at ");
+    let ask = |topic, text| run(&program, &["ask", &address, topic, text]);
+    assert_eq!(ask("set", "color=blue").passed().trim(), "ok");
+    assert_eq!(ask("get", "color").passed().trim(), "blue");
+    for (topic, text, why) in [
+        ("get", "size", "E_NOT_FOUND: no such key"),
+        ("set", "nothing", "E_INVALID: expected key=value"),
+        ("drop", "color", "E_NO_HANDLER"),
+    ] {
+        let refused = ask(topic, text);
+        assert!(!refused.ok && refused.stderr.contains(why), "{refused:?}");
+    }
+    store.end_input();
+    store.passed();
 }
 
 #[test]

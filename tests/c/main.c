@@ -25,6 +25,9 @@
     X(refused) \
     X(unheard) \
     X(overflow) \
+    X(messages) \
+    X(requests) \
+    X(pulled_messages) \
     X(calls_in_callbacks) \
     X(release_in_callback) \
     X(user_data) \

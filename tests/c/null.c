@@ -19,6 +19,18 @@ static void complained(const char *call) {
         complained(#call); \
     } while (0)
 
+static void null_message(const bruit_message *message, void *user) {
+    (void)message;
+    (void)user;
+}
+
+static void null_reply(int status, const bruit_message *reply, const char *text, void *user) {
+    (void)status;
+    (void)reply;
+    (void)text;
+    (void)user;
+}
+
 static void on_event(const bruit_event *event, void *user) {
     (void)event;
     (void)user;
@@ -126,6 +138,40 @@ void test_null_pointers(void) {
     ROW(bruit_node_next_event(NULL, &event), BRUIT_E_HANDLE);
     ROW(bruit_node_next_event(node, NULL), BRUIT_E_INVALID);
     bruit_event_free(NULL);
+
+    /* messages */
+    bruit_out parcel;
+    bruit_message *reply = NULL, *got[1];
+    memset(&parcel, 0, sizeof parcel);
+    parcel.size = sizeof parcel;
+    ROW(bruit_node_send(NULL, "null", "t", "x", 1, 0), BRUIT_E_HANDLE);
+    ROW(bruit_node_send(node, NULL, "t", "x", 1, 0), BRUIT_E_INVALID);
+    OK(bruit_node_send(node, "null", NULL, "x", 1, 0));
+    ROW(bruit_node_send(node, "null", "t", NULL, 1, 0), BRUIT_E_INVALID);
+    ROW(bruit_node_submit(NULL, &parcel, 1), BRUIT_E_HANDLE);
+    ROW(bruit_node_submit(node, NULL, 1), BRUIT_E_INVALID);
+    ROW(bruit_node_request(NULL, "null", "t", "x", 1, 10, &reply), BRUIT_E_HANDLE);
+    ROW(bruit_node_request(node, NULL, "t", "x", 1, 10, &reply), BRUIT_E_INVALID);
+    ROW(bruit_node_request(node, "null", NULL, "x", 1, 10, &reply), BRUIT_E_NO_HANDLER);
+    ROW(bruit_node_request(node, "null", "t", NULL, 1, 10, &reply), BRUIT_E_INVALID);
+    ROW(bruit_node_request(node, "null", "t", "x", 1, 10, NULL), BRUIT_E_NO_HANDLER);
+    ROW(bruit_node_request_start(NULL, &parcel, null_reply, NULL, NULL, &number), BRUIT_E_HANDLE);
+    ROW(bruit_node_request_start(node, NULL, null_reply, NULL, NULL, &number), BRUIT_E_INVALID);
+    ROW(bruit_node_request_start(node, &parcel, NULL, NULL, NULL, &number), BRUIT_E_INVALID);
+    ROW(bruit_node_request_start(node, &parcel, null_reply, NULL, NULL, NULL), BRUIT_E_INVALID);
+    ROW(bruit_node_cancel(NULL, 1), BRUIT_E_HANDLE);
+    ROW(bruit_node_on_message(NULL, "t", null_message, NULL, NULL, &number), BRUIT_E_HANDLE);
+    OK(bruit_node_on_message(node, NULL, null_message, NULL, NULL, NULL));
+    ROW(bruit_node_on_message(node, "t", NULL, NULL, NULL, &number), BRUIT_E_INVALID);
+    ROW(bruit_node_recv(NULL, got, 1, 0), BRUIT_E_HANDLE);
+    ROW(bruit_node_recv(node, NULL, 1, 0), BRUIT_E_INVALID);
+    bruit_message_ref(NULL);
+    bruit_message_unref(NULL);
+    ROW(bruit_message_reply(NULL, "x", 1), BRUIT_E_INVALID);
+    ROW(bruit_message_reply(NULL, NULL, 1), BRUIT_E_INVALID);
+    ROW(bruit_message_fail(NULL, BRUIT_E_REMOTE, "x"), BRUIT_E_INVALID);
+    ROW(bruit_message_fail(NULL, BRUIT_E_REMOTE, NULL), BRUIT_E_INVALID);
+    CHECK(reply == NULL);
 
     /* members */
     bruit_members *other = NULL;

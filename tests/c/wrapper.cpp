@@ -5,7 +5,10 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <stdexcept>
+#include <string>
+#include <thread>
 #include <type_traits>
 #include <unistd.h>
 
@@ -208,8 +211,43 @@ static void the_destructor_releases() {
     CHECK(freed.count == 2);
 }
 
+static void messages_are_sent_asked_and_answered() {
+    bruit::node a(local("a")), b(local("b"));
+    counter heard, thrown;
+    std::optional<bruit::kept_message> kept;
+    b.on_exception([&](std::exception_ptr) { thrown.add(); });
+    b.on_message("note", [&](const bruit::message &message) {
+        CHECK(message.sender() == "a" && message.data() == "hello" && !message.is_request());
+        kept = message.keep();
+        heard.add();
+    });
+    b.on_message("add", [](const bruit::message &message) { message.reply(std::string(message.data()) + "!"); });
+    b.on_message("throws", [](const bruit::message &) { throw std::runtime_error("no such table"); });
+    b.start();
+    a.start();
+    a.join({b.address()}, 60s);
+    a.send("b", "note", "hello");
+    heard.reach(1);
+    CHECK(a.request("b", "add", "more", 60s).data() == "more!");
+    CHECK(code_of([&] { a.request("b", "nobody", "", 60s); }) == BRUIT_E_NO_HANDLER);
+    try {
+        a.request("b", "throws", "", 60s);
+        CHECK(false);
+    } catch (const bruit::error &refused) {
+        CHECK(refused.code().value() == BRUIT_E_REMOTE && std::string(refused.what()).find("no such table") != std::string::npos);
+    }
+    thrown.reach(1);
+    b.set_meta({{"role", "db"}});
+    while (a.send_to_holders("role=db", "note", "hello") == 0)
+        std::this_thread::yield();
+    heard.reach(2);
+    b.free();
+    CHECK(kept->data() == "hello");
+}
+
 int main() {
     alarm(300);
+    messages_are_sent_asked_and_answered();
     errors_are_exceptions();
     members_are_a_range();
     events_can_be_dispatched_or_pulled();

@@ -49,6 +49,7 @@ use crate::view::{Event, EventKind, View};
 use queue::Queue;
 pub use queue::{EventQueue, MessageQueue, Reader};
 use talk::Asker;
+pub use talk::{Parcel, Sent, To};
 
 /// Items that `dispatch` takes from the inbox at once.
 const AT_ONCE: usize = 64;

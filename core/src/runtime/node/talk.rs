@@ -23,6 +23,46 @@ pub(super) enum Asker {
     Handler(AnswerFn),
 }
 
+/// One message of several.
+#[derive(Clone, Debug)]
+pub struct Parcel<'a> {
+    pub to: To<'a>,
+    pub body: Body,
+    pub how: Sending,
+}
+
+/// To whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To<'a> {
+    Member(&'a str),
+    /// Live members with this metadata, `key` or `key=value`, but for ourselves.
+    Holders(&'a str),
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// With the receipt's number, where one was wanted.
+    ToMember(Option<u64>),
+    ToHolders(usize),
+}
+
+fn submit(live: &mut Live, now: Now, parcel: &Parcel<'_>, out: &mut Outbox) -> Result<Sent> {
+    let Parcel { to, body, how } = parcel;
+    match to {
+        To::Member(name) => live.engine.send(now, name, body.clone(), *how, out).map(Sent::ToMember),
+        To::Holders(tag) => {
+            let view = live.engine.view(now);
+            let mut count = 0;
+            for member in view.with(tag).filter(|member| !member.is_local) {
+                live.engine.send(now, &member.name, body.clone(), *how, out)?;
+                count += 1;
+            }
+            Ok(Sent::ToHolders(count))
+        }
+    }
+}
+
 impl Node {
     /// Sends a message to a member. With [`Sending::Receipt`] a RECEIPT event with the returned number says that the
     /// other node has it; "sent" alone means queued.
@@ -31,6 +71,14 @@ impl Node {
     /// `send_queue` is full, and still was after `wait` (a WRITABLE event follows). Nothing is sent in these cases.
     pub fn send(&self, to: &str, topic: &str, data: &[u8], how: Sending, wait: Wait) -> Result<Option<u64>> {
         self.shared().send_message(to, &Body::new(topic, data)?, how, wait)
+    }
+
+    /// Sends several messages under one lock. Each has an answer of its own, as from [`Node::send`] without waiting; to the
+    /// holders of a tag: how many it was sent to.
+    pub fn submit(&self, parcels: &[Parcel<'_>]) -> Result<Vec<Result<Sent>>> {
+        let shared = self.shared();
+        shared.check()?;
+        shared.call(|live, out, now| parcels.iter().map(|parcel| submit(live, now, parcel, out)).collect())
     }
 
     /// Asks a member, and waits for its answer. Errors besides those of `send`: `E_TIMEOUT` (the member may have acted),
