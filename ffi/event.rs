@@ -48,6 +48,8 @@ pub const BRUIT_EVENT_FATAL: u32 = 8192;
 pub const BRUIT_EVENT_RECEIPT: u32 = 16384;
 /// After BRUIT_E_BUSY there is room again for messages to the member.
 pub const BRUIT_EVENT_WRITABLE: u32 = 32768;
+/// `count` broadcasts of `member` were missed, and nobody has them any more; `id` is the sequence of the first.
+pub const BRUIT_EVENT_GAP: u32 = 65536;
 /// A mask for every kind, those of later versions included: ignore a kind that you do not know.
 pub const BRUIT_EVENT_ALL: u32 = 0xFFFF_FFFF;
 
@@ -84,9 +86,9 @@ pub struct bruit_event {
     /** The member as it was; NULL for BRUIT_EVENT_JOIN. */
     pub before: *const bruit_member,
     /** JOINED: numbers the calls of bruit_node_join() on this node, in the order in which they began; RECEIPT: the number
-     *  that bruit_node_send() gave; others: 0. */
+     *  that bruit_node_send() gave; GAP: the first sequence that was missed; others: 0. */
     pub id: u64,
-    /** How many (JOINED, OVERFLOW). */
+    /** How many (JOINED, OVERFLOW, GAP). */
     pub count: u64,
     /** BRUIT_OK or an error code. */
     pub status: i32,
@@ -123,6 +125,7 @@ pub extern "C" fn bruit_event_name(kind: u32) -> *const c_char {
         BRUIT_EVENT_FATAL => c"FATAL",
         BRUIT_EVENT_RECEIPT => c"RECEIPT",
         BRUIT_EVENT_WRITABLE => c"WRITABLE",
+        BRUIT_EVENT_GAP => c"GAP",
         _ => c"UNKNOWN",
     }
     .as_ptr()

@@ -248,6 +248,9 @@
 /** After BRUIT_E_BUSY there is room again for messages to the member. */
 #define BRUIT_EVENT_WRITABLE 32768
 
+/** `count` broadcasts of `member` were missed, and nobody has them any more; `id` is the sequence of the first. */
+#define BRUIT_EVENT_GAP 65536
+
 /** A mask for every kind, those of later versions included: ignore a kind that you do not know. */
 #define BRUIT_EVENT_ALL 4294967295
 
@@ -463,10 +466,10 @@ typedef struct bruit_event {
     const bruit_member *before;
     /**
      * JOINED: numbers the calls of bruit_node_join() on this node, in the order in which they began; RECEIPT: the number
-     *     *  that bruit_node_send() gave; others: 0. 
+     *     *  that bruit_node_send() gave; GAP: the first sequence that was missed; others: 0. 
      */
     uint64_t id;
-    /** How many (JOINED, OVERFLOW). */
+    /** How many (JOINED, OVERFLOW, GAP). */
     uint64_t count;
     /** BRUIT_OK or an error code. */
     int32_t status;

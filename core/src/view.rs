@@ -131,6 +131,7 @@ event_kinds! {
     Fatal = 13, "FATAL", "The node has failed; every call answers E_FAILED.";
     Receipt = 14, "RECEIPT", "The member has the message with that receipt (`id`), or will not have it (`status`).";
     Writable = 15, "WRITABLE", "After E_BUSY there is room again for messages to that member.";
+    Gap = 16, "GAP", "Broadcasts of `member` that nobody has any more were missed: `count` of them, the first with the sequence `id`.";
 }
 
 /// Bits of `Event::changed`: in what the member differs from `before`.
@@ -150,7 +151,7 @@ pub struct Event {
     pub view: u64,
     pub member: Option<Arc<Member>>,
     pub before: Option<Arc<Member>>,
-    /// Which call this completes (JOINED, LEAVE_DONE), or which receipt it is.
+    /// Which call this completes (JOINED, LEAVE_DONE), which receipt it is, or the first that was missed (GAP).
     pub id: u64,
     pub count: u64,
     /// 0, or an error code.

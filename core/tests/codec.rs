@@ -6,7 +6,8 @@ use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::rng::Rng;
 use bruit_core::wire::cursor::{Reader, Writer};
 use bruit_core::wire::frame::{
-    Beats, Entries, Frame, Frames, HELLO_LEN, Item, ItemKind, Record, Runs, StateEntry, SummaryEntry,
+    Beats, Contact, Contacts, Entries, Frame, Frames, Gossip, HELLO_LEN, Item, ItemKind, Marks, Record, Runs, Spans,
+    StateEntry, SummaryEntry,
 };
 use core::net::SocketAddr;
 use proptest::prelude::*;
@@ -25,6 +26,9 @@ struct Parts {
     text: String,
     runs: Vec<u8>,
     beats: Vec<u8>,
+    contacts: Vec<u8>,
+    spans: Vec<u8>,
+    marks: Vec<u8>,
     state: Vec<u8>,
     summary: Vec<u8>,
     sums: Vec<u8>,
@@ -63,6 +67,30 @@ fn beats() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+fn contacts() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec((run(), addr()), 0..=8).prop_map(|contacts| {
+        let mut bytes = Vec::new();
+        contacts.into_iter().for_each(|(run, addr)| Contacts::push(&mut bytes, Contact { run, addr }));
+        bytes
+    })
+}
+
+fn spans() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec((number(COUNTER_MAX), number(COUNTER_MAX)), 0..=8).prop_map(|spans| {
+        let mut bytes = Vec::new();
+        spans.into_iter().for_each(|(first, more)| Spans::push(&mut bytes, first, first + more));
+        bytes
+    })
+}
+
+fn marks() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec((run(), number(COUNTER_MAX)), 0..20).prop_map(|marks| {
+        let mut bytes = Vec::new();
+        marks.into_iter().for_each(|(run, seq)| Marks::push(&mut bytes, run, seq));
+        bytes
+    })
+}
+
 fn state() -> impl Strategy<Value = Vec<u8>> {
     let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..200));
     prop::collection::vec(("[a-zé]{1,80}", number(COUNTER_MAX), value), 0..6).prop_map(|entries| {
@@ -95,7 +123,8 @@ fn parts() -> impl Strategy<Value = Parts> {
     let shorts = any::<[u32; 4]>();
     let words = (run(), addr(), "[a-z字.-]{1,80}", "\\PC{0,16}");
     let lists = (runs(), state(), summary(), 0..=7u32, beats());
-    (plain, shorts, words, lists, any::<bool>()).prop_map(|(plain, shorts, words, lists, yes)| Parts {
+    let more = (contacts(), spans(), marks());
+    (plain, shorts, words, lists, any::<bool>(), more).prop_map(|(plain, shorts, words, lists, yes, more)| Parts {
         kind: plain.0,
         counters: plain.1,
         numbers: plain.2,
@@ -111,6 +140,9 @@ fn parts() -> impl Strategy<Value = Parts> {
         sums: (0..4usize << lists.3).map(|i| (i * 37) as u8).collect(),
         bits: lists.3,
         yes,
+        contacts: more.0,
+        spans: more.1,
+        marks: more.2,
     })
 }
 
@@ -122,6 +154,7 @@ impl Parts {
         let (run, incarnation, runs) = (self.run, Incarnation(a), Runs(&self.runs));
         let (cookie, observed) = ([s as u8; 16], self.addr);
         let (name, entries) = (&*self.name, Entries(&self.state));
+        let node = Contact { run, addr: self.addr };
         let record = Record {
             name,
             run,
@@ -172,7 +205,30 @@ impl Parts {
                 topic: &self.text,
                 data: &self.summary,
             }),
-            _ => Frame::ItemAck { bulk: self.yes, session: a, upto: b, room: seq },
+            25 => Frame::ItemAck { bulk: self.yes, session: a, upto: b, room: seq },
+            26 => Frame::OverlayJoin,
+            27 => Frame::ForwardJoin { ttl: s, node },
+            28 => Frame::Neighbor { urgent: self.yes },
+            29 => Frame::NeighborReply { accepted: self.yes },
+            30 => Frame::Disconnect,
+            31 => Frame::Shuffle { ttl: s, node, contacts: Contacts(&self.contacts) },
+            32 => Frame::ShuffleReply { contacts: Contacts(&self.contacts) },
+            33 => Frame::Gossip(Gossip {
+                origin: run,
+                seq: a,
+                hops: s,
+                age: seq,
+                repair: self.yes,
+                own: b % 2 == 0,
+                topic: &self.text,
+                data: &self.state,
+            }),
+            34 => Frame::Ihave { origin: run, first: a.min(b), last: a.max(b), hops: s, own: self.yes },
+            35 => Frame::Graft { origin: run, grow: self.yes, own: b % 2 == 0, here: seq, spans: Spans(&self.spans) },
+            36 => Frame::Prune { origin: run, own: self.yes },
+            37 => Frame::Idontwant { origin: run, seq: a },
+            38 => Frame::Vector { ask: self.yes, neighbour: b % 2 == 0, marks: Marks(&self.marks) },
+            _ => Frame::Gone { origin: run, upto: a, before: self.yes, age: seq },
         }
     }
 }
@@ -200,6 +256,9 @@ fn entries(frame: &Frame<'_>) -> usize {
         }
         Frame::Heartbeats { beats, .. } => beats.iter().inspect(|(_, n)| assert!(*n <= COUNTER_MAX)).count(),
         Frame::Suspect { accusers: runs, .. } | Frame::Want { runs } => runs.iter().count(),
+        Frame::Shuffle { contacts, .. } | Frame::ShuffleReply { contacts } => contacts.iter().count(),
+        Frame::Graft { spans, .. } => spans.iter().inspect(|(first, last)| assert!(first <= last)).count(),
+        Frame::Vector { marks, .. } => marks.iter().inspect(|(_, seq)| assert!(*seq <= COUNTER_MAX)).count(),
         _ => 0,
     }
 }

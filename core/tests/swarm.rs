@@ -41,7 +41,7 @@ fn whatever_happens_what_must_hold_holds_and_everything_happens() {
 }
 
 /// Each broken rule, and which checks may notice it first.
-const CAUGHT_BY: [(Mutant, &[Rule]); 13] = [
+const CAUGHT_BY: [(Mutant, &[Rule]); 15] = [
     (Mutant::DeadReturn, &[Rule::Transition]),
     (Mutant::LeftReturn, &[Rule::Transition]),
     (Mutant::Hasty, &[Rule::Transition]),
@@ -55,6 +55,8 @@ const CAUGHT_BY: [(Mutant, &[Rule]); 13] = [
     (Mutant::Babbler, &[Rule::Traffic]),
     (Mutant::Incurious, &[Rule::Agreement]),
     (Mutant::Nervous, &[Rule::Peace]),
+    (Mutant::Parrot, &[Rule::Once]),
+    (Mutant::Careless, &[Rule::Delivered]),
 ];
 
 #[test]

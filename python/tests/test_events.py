@@ -74,6 +74,7 @@ EVENTS = [
     bruit.LeaveDone(False),
     bruit.EventsLost(17),
     bruit.Warned("UDP is blocked"),
+    bruit.BroadcastsLost(B, 3, 2),
     bruit.NodeFailed("a bug"),
     bruit.Receipt(7, True, B),
     bruit.Writable(B),

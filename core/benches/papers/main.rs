@@ -16,6 +16,7 @@ mod rapid;
 mod speed;
 mod swim;
 mod table;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ const EXPERIMENTS: &[Experiment] = &[
     ("rapid-crashes", rapid::crashes),
     ("herd", herd::herd),
     ("phi", phi::accrual),
+    ("tree", tree::stable),
+    ("tree-failures", tree::failures),
     ("speed", speed::speed),
 ];
 

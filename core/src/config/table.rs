@@ -207,6 +207,23 @@ group "Synchronisation" {
     sync_packets: usize as Count = 8, in 1 to 256, unit "datagrams", from "chosen by feel: some 11 KiB, far below a usual receive buffer", live;
 }
 
+group "Broadcasts" {
+    /// Neighbours to whom a member passes broadcasts on. With so many others, or fewer, all are.
+    active_view: usize as Count = 5, in 3 to 16, unit "members", from "HyParView §5.1";
+    /// Members that are kept in mind to take a lost neighbour's place.
+    passive_view: usize as Count = 30, in 0 to 1024, unit "members", from "HyParView §5.1";
+    /// So often, once something was broadcast, neighbours exchange a part of whom they know.
+    shuffle_interval: Duration as Time = "30s" / "1m" / "15s", in "100ms" to "1h", from "chosen by feel: as `sync_interval`; HyParView leaves it open", live;
+    /// The largest broadcast, its topic included. A larger one is refused.
+    max_broadcast: usize as Size = "256KiB", in "1KiB" to "512KiB", from "chosen by feel: it goes whole, and half a MiB delays what follows it by 40 ms on a line of 100 Mbit/s";
+    /// What a member keeps of the broadcasts that it heard, for those who missed some. When it is full, the oldest go.
+    broadcast_window: usize as Size = "16MiB", in "64KiB" to "4GiB", from "chosen by feel: half a second of a full line of 1 Gbit/s, and much longer of anything usual", live;
+    /// For so long at most they are kept.
+    broadcast_keep: Duration as Time = "5m", in "1s" to "24h", from "chosen by feel: longer than most partitions; iroh-gossip has 30 s", live;
+    /// Members whose broadcasts are told apart. Those of others are dropped and counted.
+    max_origins: usize as Count = 65536, in 1 to 1048576, unit "members", from "chosen: as `max_members`";
+}
+
 group "Memory of the gone" {
     /// A dead member is listed for so long; then its address moves to the remembered list.
     forget_dead: Duration as Time = "1h", in "1s" to "720h", from "chosen by feel; Serf's ReconnectTimeout and foca have 24 h", live;

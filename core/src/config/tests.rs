@@ -205,6 +205,9 @@ fn only_live_options_change_while_running() {
         "nacks",
         "flap_half_life",
         "send_queue",
+        "shuffle_interval",
+        "broadcast_window",
+        "broadcast_keep",
     ];
     let phi = ["phi_threshold", "phi_first_interval", "phi_min_deviation", "phi_max_interval"];
     for desc in Config::descs() {

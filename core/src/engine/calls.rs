@@ -11,6 +11,7 @@ use crate::id::{NodeName, Version};
 use crate::members;
 use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
+use crate::protocol::plumtree::Plumtree;
 use crate::protocol::rumor::Aspect;
 use crate::time::{Duration, Instant, Now};
 use crate::view::MemberState;
@@ -22,6 +23,7 @@ impl Engine {
         if matches!(self.life, Life::New) {
             self.life = Life::Member;
             self.newcomer = now.mono;
+            self.tree = Plumtree::new(now.mono);
             self.contacts.call_seeds(cx!(self, now, out));
             self.finish(now, out);
         }
@@ -76,6 +78,7 @@ impl Engine {
             out.send(Destination { via: Via::Stream, ..to }, &left);
         }
         self.contacts.abandon(out);
+        self.overlay.disband(cx!(self, now, out), &self.members);
         self.life = Life::Leaving { until: now.mono + timeout, again: now.mono, told: Vec::new() };
         self.spread(now, me, Aspect::Status);
         self.tick(now, out);

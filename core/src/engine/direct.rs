@@ -300,7 +300,7 @@ impl Engine {
         }
     }
 
-    fn report_writable(&mut self, run: RunId, out: &mut Outbox) {
+    pub(super) fn report_writable(&mut self, run: RunId, out: &mut Outbox) {
         let Some(peer) = self.members.find(run) else { return };
         let Some(to) = self.members.get(peer).map(|e| e.name.clone()) else { return };
         out.completions.push(Completion::Writable { to });

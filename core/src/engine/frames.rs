@@ -105,7 +105,7 @@ impl Engine {
     }
 
     /// Where a live member is spoken to.
-    fn home(&self, run: RunId, via: Via) -> Option<Destination> {
+    pub(super) fn home(&self, run: RunId, via: Via) -> Option<Destination> {
         let entry = self.members.get(self.members.find(run)?)?;
         entry.is_live().then_some(Destination { addr: entry.addr(), run: Some(run), via })
     }
@@ -226,16 +226,37 @@ impl Engine {
                 }
             }
 
+            // The overlay and its tree.
+            Frame::OverlayJoin
+            | Frame::ForwardJoin { .. }
+            | Frame::Neighbor { .. }
+            | Frame::NeighborReply { .. }
+            | Frame::Disconnect
+            | Frame::Shuffle { .. }
+            | Frame::ShuffleReply { .. }
+            | Frame::Gossip(_)
+            | Frame::Ihave { .. }
+            | Frame::Prune { .. }
+            | Frame::Idontwant { .. }
+            | Frame::Vector { .. }
+            | Frame::Gone { .. } => match by.home {
+                None => self.counters.unexpected += 1,
+                Some(home) => self.on_broadcast_frame(now, by, home, frame, out),
+            },
+
             // Answers that are larger than their questions: for members, at their own address.
             frame => match by.home {
                 None => self.counters.unexpected += 1,
                 Some(_) if !allowance.has(out) => self.counters.answers_cut += 1,
-                Some(home) => self.answer(now, home, frame, out),
+                Some(home) => self.answer(now, by, home, frame, out),
             },
         }
     }
 
-    fn answer(&mut self, now: Now, home: Destination, frame: Frame<'_>, out: &mut Outbox) {
+    fn answer(&mut self, now: Now, by: &Speaker, home: Destination, frame: Frame<'_>, out: &mut Outbox) {
+        if let Frame::Graft { .. } = frame {
+            return self.on_broadcast_frame(now, by, home, frame, out);
+        }
         let (cx, members, telling) = (cx!(self, now, out), &self.members, &mut self.telling);
         match frame {
             Frame::Digest { sums } => self.antientropy.on_digest(cx, members, telling, home, sums),
@@ -339,6 +360,9 @@ impl Engine {
         let epoch = if record.epoch <= known { known.next() } else { record.epoch };
         let joiner = Speaker { home: Some(by.back), ..*by };
         self.hear_record(now, &joiner, Record { epoch, age: 0, ..record }, out);
+        if let Some(peer) = self.members.find(record.run) {
+            self.on_member_up(now, peer, true, out);
+        }
         let (live, fingerprint) = (self.members.live_len() as u64, self.members.fingerprint());
         out.send(by.back, &Frame::Welcome { known_epoch: known, live, fingerprint });
         self.tell(now, by.back, self.members.local().run, out);

@@ -5,6 +5,8 @@ use super::frames::PULLS_MAX;
 use super::tick::GRAVES_MAX;
 use crate::protocol::contact::CALLS_MAX;
 use crate::protocol::contest::CONTESTS_MAX;
+use crate::protocol::hyparview::{ASKED_MAX, NEIGHBOURS_MAX};
+use crate::protocol::plumtree::WAITING_MAX;
 use crate::protocol::probe::{FLIGHTS_MAX, RELAYS_MAX};
 use crate::protocol::rumor::RUMORS_MAX;
 
@@ -19,10 +21,14 @@ pub struct Load {
 
 impl Engine {
     /// All that grows with what peers send.
-    pub fn loads(&self) -> [Load; 13] {
+    pub fn loads(&self) -> [Load; 19] {
         let (listed, live) = (self.members.listed(), self.members.live_len());
         let (flights, relays, robin) = self.probe.load();
         let (calls, remembered) = self.contacts.load();
+        let (neighbours, passive, questions) = self.overlay.load();
+        let (origins, waiting) = self.tree.load();
+        // The last one that came may be more than all that is kept.
+        let window = self.config.broadcast_window + self.config.max_broadcast + 1024;
         [
             ("members", listed, self.config.max_members.max(1)),
             ("suspicions", self.suspicions.len(), live),
@@ -38,6 +44,12 @@ impl Engine {
             ("lanes", self.lanes.len(), listed),
             ("requests", self.requests.len(), self.config.max_requests),
             ("graves", self.graves.len(), GRAVES_MAX),
+            ("neighbours", neighbours, self.config.active_view),
+            ("passive view", passive, self.config.passive_view),
+            ("questions to neighbours", questions, ASKED_MAX + NEIGHBOURS_MAX),
+            ("origins", origins, self.config.max_origins),
+            ("broadcasts without a record", waiting, WAITING_MAX),
+            ("bytes of broadcasts", self.tree.window_bytes(), window),
         ]
         .map(|(name, len, max)| Load { name, len, max })
     }

@@ -5,6 +5,7 @@
 //! `news`, what the application gets to see in `picture`. Protocols return what they concluded, and it is
 //! handed on here, in sight: no queue, no inner event.
 
+mod broadcast;
 mod calls;
 mod counters;
 mod direct;
@@ -38,8 +39,10 @@ use crate::protocol::contact::Contacts;
 use crate::protocol::contest::Contests;
 use crate::protocol::damping::Damping;
 use crate::protocol::hearing::{Hearing, Pace};
+use crate::protocol::hyparview::Hyparview;
 use crate::protocol::lane::{Arrived, Lanes};
 use crate::protocol::phi::heartbeats::Heartbeats;
+use crate::protocol::plumtree::Plumtree;
 use crate::protocol::probe::Probe;
 use crate::protocol::request::Requests;
 use crate::protocol::rumor::Rumors;
@@ -104,6 +107,10 @@ pub struct Engine {
     damping: Damping,
     lanes: Lanes,
     requests: Requests,
+    overlay: Hyparview,
+    tree: Plumtree,
+    /// A broadcast of ours was refused, because too much was on its way.
+    broadcaster_waits: bool,
     telling: Telling,
     counters: Counters,
     life: Life,
@@ -192,6 +199,9 @@ impl Engine {
             damping: Damping::default(),
             lanes: Lanes::default(),
             requests: Requests::default(),
+            overlay: Hyparview::default(),
+            tree: Plumtree::new(now.mono),
+            broadcaster_waits: false,
             telling: Telling::new(now.mono),
             counters: Counters::default(),
             life: Life::New,
@@ -233,8 +243,14 @@ impl Engine {
                     self.probe.on_unreachable(cx!(self, now, out), &self.members, addr);
                 }
                 self.contacts.on_unreachable(cx!(self, now, out), addr, via);
+                if via == Via::Stream {
+                    self.on_stream_unreachable(now, addr, out);
+                }
             }
-            Input::Severed { run, .. } => self.on_severed(now, run, out),
+            Input::Severed { run, .. } => {
+                self.on_severed(now, run, out);
+                self.on_link_severed(now, run, out);
+            }
             Input::Resolved { seed, addrs } => {
                 self.contacts.on_resolved(cx!(self, now, out), &self.members, seed, addrs);
             }
@@ -259,6 +275,7 @@ impl Engine {
             self.contacts.deadline(&self.members),
             self.lanes.deadline(),
             self.requests.deadline(),
+            self.broadcast_deadline(),
             self.settling(),
             self.forget,
         ]

@@ -46,6 +46,10 @@ mutants! {
     Incurious,
     /// Whoever answers is suspected now and then.
     Nervous,
+    /// A broadcast is told twice, now and then.
+    Parrot,
+    /// What was missed is not listened to when it is told again.
+    Careless,
 }
 
 impl Engine {

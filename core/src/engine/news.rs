@@ -81,6 +81,7 @@ impl Engine {
         self.introduce(now, peer, by, &record, out);
         self.spread(now, peer, Aspect::Record);
         self.report(EventKind::Join, peer, None, out);
+        self.on_member_up(now, peer, false, out);
     }
 
     /// A run that we know. Only its owner changes its address or versions, and raises the incarnation for it.
@@ -110,6 +111,9 @@ impl Engine {
                 match kind {
                     Some(kind) => self.report(kind, peer, before, out),
                     None => self.touched(),
+                }
+                if kind == Some(EventKind::Alive) {
+                    self.on_member_up(now, peer, false, out);
                 }
             }
             Ruling::Known => {
@@ -158,6 +162,8 @@ impl Engine {
         }
         self.spread(now, peer, Aspect::Record);
         self.report(EventKind::Alive, peer, before, out);
+        self.on_member_down(now, old, out);
+        self.on_member_up(now, peer, false, out);
     }
 
     /// How a run is said to fare.
@@ -242,6 +248,11 @@ impl Engine {
         match kept || before.as_ref().is_some_and(|b| b.state == told.status) {
             true => self.touched(),
             false => self.report(kind, peer, before, out),
+        }
+        match told.status {
+            MemberState::Alive => self.on_member_up(now, peer, false, out),
+            MemberState::Suspect => {}
+            MemberState::Dead | MemberState::Left => self.on_member_down(now, told.run, out),
         }
     }
 

@@ -54,6 +54,7 @@ impl Engine {
             }
             None => {}
         }
+        self.broadcast_tick(now, out);
         self.contact_tick(now, out);
         self.direct_tick(now, out);
         self.forget(now, out);
@@ -76,6 +77,7 @@ impl Engine {
         self.counters.outbox_dropped += out.dropped;
         self.counters.rumors_waiting = self.rumors.len() as u64;
         self.counters.health = self.probe.health().into();
+        self.end_of_broadcasts(out);
         if matches!(self.life, Life::Leaving { .. }) && self.farewell_is_over(now) {
             self.end_farewell(out);
         }
@@ -180,7 +182,7 @@ impl Engine {
         }
     }
 
-    fn draw_one(&mut self) -> Option<Destination> {
+    pub(super) fn draw_one(&mut self) -> Option<Destination> {
         let mut drawn = None;
         self.members.draw(&mut self.rng, 1, |_| false, |_, e| drawn = Some(e.to()));
         drawn

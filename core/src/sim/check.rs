@@ -12,6 +12,7 @@
 //! | memory | nothing that has a bound exceeds it |
 //! | traffic | what a node sends stays within what its configuration and what it hears allow |
 //! | queue | what waits in the world does not pile up |
+//! | once | a broadcast is told once, as it was said, and only if it was |
 //!
 //! They see every event, and so also what was true for a moment inside one turn. [`swarm`](super::swarm) adds what must
 //! hold in the end.
@@ -28,6 +29,7 @@ use super::{NodeIndex, World};
 use crate::collection::state::STATE_MAX;
 use crate::config::Config;
 use crate::id::{Epoch, Incarnation, NodeName, RunId};
+use crate::protocol::hyparview::ASKED_MAX;
 use crate::protocol::probe::FLIGHTS_MAX;
 use crate::time::{Duration, Instant, nanos};
 use crate::view::{Event, EventKind, Member, MemberState, View};
@@ -58,8 +60,10 @@ rules! {
     Memory = "memory";
     Traffic = "traffic";
     Queue = "queue";
+    Once = "once";
     // In the end: see `swarm`.
     Agreement = "agreement";
+    Delivered = "delivered";
     FalseDeath = "false death";
     Peace = "peace";
     Repeatable = "repeatable";
@@ -371,7 +375,11 @@ struct Rate {
     sent: (u64, u64),
     heard: u64,
     calls: usize,
+    pushed: u64,
 }
+
+/// Bytes of the largest broadcast that is said here.
+const PUSH_MAX: u64 = 22_000;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -379,7 +387,13 @@ impl Rate {
     fn new(world: &World, i: NodeIndex) -> Rate {
         let engine = world.engine(i);
         let calls = engine.loads().iter().find(|load| load.name == "calls").map_or(0, |load| load.len);
-        Rate { since: world.now().mono, sent: world.sent_by(i), heard: engine.counters().packets_in, calls }
+        Rate {
+            since: world.now().mono,
+            sent: world.sent_by(i),
+            heard: engine.counters().packets_in,
+            calls,
+            pushed: engine.counters().broadcast_pushes,
+        }
     }
 
     fn look(&mut self, world: &World, i: NodeIndex) -> Check {
@@ -390,8 +404,10 @@ impl Rate {
         let next = Rate::new(world, i);
         let (packets, bytes) = (next.sent.0 - self.sent.0, next.sent.1 - self.sent.1);
         let (heard, calls) = (next.heard - self.heard, self.calls + next.calls);
+        let pushed = next.pushed - self.pushed;
         *self = next;
         let most = allowed(world.config(i), window, heard, calls as u64);
+        let most = (most.0 + pushed, most.1 + pushed * PUSH_MAX);
         if packets <= most.0 && bytes <= most.1 {
             return Ok(());
         }
@@ -444,6 +460,7 @@ impl Storm {
 /// - heartbeats, with `detector = phi`: `gossip_fanout` a period;
 /// - notes: one is compared every second gossip interval;
 /// - farewells: two packets to `leave_fanout` members every `probe_timeout_min`;
+/// - broadcasts: what is new to it, to each neighbour; announcements, twice a `gossip_interval` at most, and as many questions;
 /// - calls: a packet each `probe_timeout` at most;
 /// - answers: `sync_packets` and a handful to each packet heard, one of them as large as metadata gets.
 pub fn allowed(config: &Config, window: Duration, heard: u64, calls: u64) -> (u64, u64) {
@@ -455,6 +472,7 @@ pub fn allowed(config: &Config, window: Duration, heard: u64, calls: u64) -> (u6
     let own = flights * (2 + config.indirect_checks as u64)
         + config.gossip_fanout as u64 * times(config.probe_interval)
         + times(config.gossip_interval * 2)
+        + 4 * config.active_view as u64 * (times(config.gossip_interval) + ASKED_MAX as u64)
         + 2 * config.leave_fanout as u64 * times(config.probe_timeout_min)
         + (calls + config.seeds.len() as u64 + 1) * times(config.probe_timeout);
     let answers = heard * (config.sync_packets as u64 + HANDFUL);

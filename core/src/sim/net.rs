@@ -308,6 +308,12 @@ impl Paths {
             || self.parts.iter().any(|s| side(s, from) != 0 && side(s, to) != 0 && side(s, from) != side(s, to))
     }
 
+    /// Who has a link with it.
+    pub fn linked_with(&self, i: NodeIndex) -> Vec<NodeIndex> {
+        let other = |&(a, b): &(NodeIndex, NodeIndex)| if a == i { Some(b) } else { (b == i).then_some(a) };
+        self.links.keys().filter_map(other).filter(|&j| j != WORLD).collect()
+    }
+
     /// Links of a node that is gone are gone.
     pub fn forget(&mut self, i: NodeIndex) {
         self.links.retain(|&(a, b), _| a != i && b != i);

@@ -8,7 +8,7 @@
 //! another cluster, another key) is refused here. Sealed, they go through the real envelope, at some ten times the cost.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,6 +20,7 @@ use crate::config::{Config, Transport};
 use crate::engine::{Engine, Identity, Inbound, Input, Mutant};
 use crate::error::Result;
 use crate::id::{Epoch, NodeName, RunId, Version};
+use crate::message::{Body, Delivery, Manner};
 use crate::outbox::{Completion, Destination, Outbox, Via};
 use crate::rng::{Rng, mix};
 use crate::time::{Duration, Instant, Now, Wall, nanos};
@@ -43,6 +44,9 @@ pub type NodeIndex = usize;
 
 /// What happened at a moment that only the world sees: who wants to know is told at once.
 pub type Watcher = Box<dyn FnMut(Instant, NodeIndex, &Event) + Send>;
+
+/// Told each message as it is delivered.
+pub type Listener = Box<dyn FnMut(Instant, NodeIndex, &Delivery) + Send>;
 
 /// What happened, for those who want to read it all.
 #[derive(Clone, Debug)]
@@ -169,12 +173,14 @@ pub struct World {
     pub names: BTreeMap<String, Vec<SocketAddr>>,
     /// Datagrams that a machine which does not read keeps; further ones are lost. Linux keeps some 270 small ones.
     pub receive_queue: usize,
-    /// Whether `events` keeps what nodes report. Large worlds may do without.
+    /// Whether `events` and `messages` keep what nodes report and hear. Large worlds may do without.
     pub keep_events: bool,
     /// Whether drivers tell their engines how late they are, and what the system dropped. Ours does, memberlist's does not.
     pub candid: bool,
     /// Told each event as it happens.
     pub watcher: Option<Watcher>,
+    /// And each message.
+    pub listener: Option<Listener>,
     /// All that happens, where wanted, until somebody takes it.
     pub log: Option<Vec<(Instant, Happening)>>,
     /// Engines that start from now on break this rule.
@@ -194,6 +200,8 @@ pub struct World {
     labels: Vec<(String, Option<[u8; 32]>)>,
     paths: Paths,
     recorded: VecDeque<u32>,
+    /// Links that have lost something, and that will end for it: whose, and to which run.
+    breaking: BTreeSet<(NodeIndex, RunId)>,
     ties: u64,
     out: Outbox,
     runs: u64,
@@ -235,6 +243,7 @@ struct Node {
     deadline: Option<Instant>,
     timer: Option<Instant>,
     events: Vec<(Instant, Event)>,
+    messages: Vec<(Instant, Delivery)>,
     completions: Vec<Completion>,
     config: Arc<Config>,
     envelope: Option<Box<Envelope>>,
@@ -303,6 +312,7 @@ impl World {
             keep_events: true,
             candid: true,
             watcher: None,
+            listener: None,
             log: None,
             mutant: None,
             transcript: None,
@@ -318,6 +328,7 @@ impl World {
             labels: Vec::new(),
             paths: Paths::new(),
             recorded: VecDeque::new(),
+            breaking: BTreeSet::new(),
             ties: 0,
             out: Outbox::new(1400),
             runs: 0,
@@ -371,6 +382,16 @@ impl World {
 
     /// No word, no memory: gone. Its machine says so to who sends there.
     pub fn kill(&mut self, i: NodeIndex) {
+        if self.nodes[i].up {
+            let run = self.nodes[i].run;
+            for j in self.paths.linked_with(i) {
+                self.break_link(j, run, Duration::from_millis(1));
+            }
+        }
+        self.end(i);
+    }
+
+    fn end(&mut self, i: NodeIndex) {
         self.nodes[i].up = false;
         self.nodes[i].dark = false;
         self.moved.retain(|_, at| *at != i);
@@ -385,7 +406,7 @@ impl World {
 
     /// The whole machine is gone: nothing answers any more.
     pub fn power_off(&mut self, i: NodeIndex) {
-        self.kill(i);
+        self.end(i);
         self.nodes[i].dark = true;
     }
 
@@ -574,6 +595,12 @@ impl World {
         result.expect("the turn ran it")
     }
 
+    /// Says it to all, but for itself.
+    pub fn broadcast(&mut self, i: NodeIndex, topic: &str, data: &[u8]) -> Result<u64> {
+        let body = Body::new(topic, data)?;
+        self.call(i, |engine, now, out| engine.broadcast(now, body, false, out))
+    }
+
     /// A packet, as if `from` had sent it to `to` and the envelope had let it through.
     pub fn inject(&mut self, from: NodeIndex, to: NodeIndex, frames: &[u8]) {
         let packet = Inbound {
@@ -637,6 +664,16 @@ impl World {
     /// The same, and they are kept no longer.
     pub fn take_events(&mut self, i: NodeIndex) -> Vec<(Instant, Event)> {
         core::mem::take(&mut self.nodes[i].events)
+    }
+
+    /// What `i` was told, in all its runs.
+    pub fn messages(&self, i: NodeIndex) -> &[(Instant, Delivery)] {
+        &self.nodes[i].messages
+    }
+
+    /// The same, and they are kept no longer.
+    pub fn take_messages(&mut self, i: NodeIndex) -> Vec<(Instant, Delivery)> {
+        core::mem::take(&mut self.nodes[i].messages)
     }
 
     pub fn completions(&self, i: NodeIndex) -> &[Completion] {
@@ -761,6 +798,7 @@ impl World {
         self.kill(i);
         let mut node = self.birth(&name, addr, config, self.nodes[i].clock);
         node.events = core::mem::take(&mut self.nodes[i].events);
+        node.messages = core::mem::take(&mut self.nodes[i].messages);
         node.sent = self.nodes[i].sent;
         node.service = self.nodes[i].service;
         self.nodes[i] = node;
@@ -806,6 +844,7 @@ impl World {
             deadline: None,
             timer: None,
             events: Vec::new(),
+            messages: Vec::new(),
             completions: Vec::new(),
             config,
             envelope,
@@ -1000,6 +1039,11 @@ impl World {
         } else {
             self.refused += 1;
         }
+        if let (Some(run), Via::Stream, Kind::Packet) = (run.filter(|_| !mine), via, self.parcels[parcel as usize].kind)
+        {
+            // Another run has its address: it hangs up.
+            self.break_link(by, run, Duration::from_millis(1));
+        }
         core::mem::swap(&mut self.parcels[parcel as usize].bytes, &mut bytes);
         self.drop_parcel(parcel);
     }
@@ -1047,6 +1091,17 @@ impl World {
             }
             if self.keep_events {
                 self.nodes[i].events.push((self.now, event));
+            }
+        }
+        for message in out.messages.drain(..) {
+            if let Manner::Broadcast { seq } = message.manner {
+                self.trace = mix(self.trace ^ message.run.get() ^ seq.rotate_left(32) ^ self.now.as_nanos());
+            }
+            if let Some(listener) = &mut self.listener {
+                listener(self.now, i, &message);
+            }
+            if self.keep_events {
+                self.nodes[i].messages.push((self.now, message));
             }
         }
         self.nodes[i].completions.append(&mut out.completions);
@@ -1107,6 +1162,11 @@ impl World {
         }
         if fate.arrivals == [None, None] {
             self.fates.lost += 1;
+            if let (Via::Stream, Some(run)) = (to.via, to.run) {
+                // TCP sends it again and again, and then gives up.
+                let patience = self.nodes[i].config.link_timeout;
+                self.break_link(i, run, patience);
+            }
             return;
         }
         let mut bytes = match self.free.last() {
@@ -1179,6 +1239,21 @@ impl World {
             let at = self.now + self.paths.network.delay.draw(&mut self.rng);
             self.post(at, What::Arrival(old));
         }
+    }
+
+    /// Some time from now node `i` learns that its link with that run has ended.
+    fn break_link(&mut self, i: NodeIndex, run: RunId, after: Duration) {
+        if !self.breaking.insert((i, run)) {
+            return;
+        }
+        let sender = self.nodes[i].run;
+        self.after(after, move |world| {
+            world.breaking.remove(&(i, run));
+            let node = &world.nodes[i];
+            if node.up && node.run == sender && node.state == Machine::Running {
+                world.turn(i, |engine, now, out| engine.handle(now, Input::Severed { run, last: true }, out));
+            }
+        });
     }
 
     fn write_down(&mut self, i: NodeIndex, to: Destination, frames: &[u8]) {

@@ -31,8 +31,24 @@
 //! | 40 | MESSAGE | to one member, best effort | topic · data |
 //! | 41 | ITEM | the same in a lane: in order, until it is acknowledged | flags · session · seq · kind · id · status · rest · after · topic · data |
 //! | 42 | ITEM_ACK | all before this item have arrived, and so much more may come | flags · session · upto · room |
+//! | 48 | OVERLAY_JOIN | HyParView §4.3: to a contact, by who has no neighbour | – |
+//! | 49 | FORWARD_JOIN | it walks from there | steps left · who joins (run 8 B · address) |
+//! | 50 | NEIGHBOR | HyParView §4.4: be my neighbour | 1: I have no other, 0: if you have room |
+//! | 51 | NEIGHBOR_REPLY | | 1 or 0 |
+//! | 52 | DISCONNECT | we are no neighbours any more | – |
+//! | 53 | SHUFFLE | HyParView §4.4: it walks, and is answered where it ends | steps left · whose (run 8 B · address) · contacts |
+//! | 54 | SHUFFLE_REPLY | | contacts |
+//! | 56 | GOSSIP | a broadcast, passed on | origin (8 B) · sequence · hops · age in ms · flags · topic · data |
+//! | 57 | IHAVE | Plumtree §3.7: to those who get no GOSSIP from us | origin (8 B) · first · last · hops of the last · 1 if it has a tree of its own |
+//! | 58 | GRAFT | send me these; and henceforth GOSSIP | origin (8 B) · flags · for so many ms I have been here · spans |
+//! | 59 | PRUNE | I have that already; henceforth IHAVE | origin (8 B) · 1 if it has a tree of its own |
+//! | 60 | IDONTWANT | a large one has come, do not send it | origin (8 B) · sequence |
+//! | 61 | VECTOR | what I have, by origin | flags · marks |
+//! | 62 | GONE | of what you ask for I have no longer anything up to this | origin (8 B) · sequence · 1 if that was before you were here · age of the last in ms |
 //!
 //! record = length · (name · run 8 B · epoch · incarnation · address · protocol · app version · state version · age · state entries)
+//! flags of GOSSIP: 1 it was asked for, or missed by who passes it on; 2 its origin has a tree of its own · of GRAFT: 1 GOSSIP henceforth; 2 in the origin's own tree
+//! · of VECTOR: 1 yours, too, please; 2 you are my neighbour · contact = run 8 B · address · span = first · how many more · mark = run 8 B · highest sequence
 //! count = run 8 B · heartbeats of that run · state entry = length · (key · version · 0, or 1 + value) · summary entry = length · (run 8 B · epoch · incarnation · state version)
 //!
 //! Ages are whole seconds since the subject was last known to be so; beats are milliseconds.
@@ -68,6 +84,15 @@ pub const STATE_ENTRIES_MAX: usize = META_KEYS_MAX + 64;
 /// Keys of one member's metadata.
 pub const META_KEYS_MAX: usize = 1024;
 
+/// Contacts of a SHUFFLE, far above what one with the paper's numbers has.
+pub const CONTACTS_MAX: usize = 64;
+
+/// Spans of a GRAFT. What does not fit is asked for next.
+pub const SPANS_MAX: usize = 64;
+
+/// Marks of a VECTOR: it fits in some datagrams.
+pub const MARKS_MAX: usize = 1024;
+
 /// Buckets of a DIGEST: 2^BUCKET_BITS_MAX sums of 4 bytes still fit in the smallest datagram.
 pub const BUCKET_BITS_MAX: u32 = 7;
 
@@ -99,6 +124,20 @@ pub enum Frame<'a> {
     Message { topic: &'a str, data: &'a [u8] },
     Item(Item<'a>),
     ItemAck { bulk: bool, session: u64, upto: u64, room: u64 },
+    OverlayJoin,
+    ForwardJoin { ttl: u32, node: Contact },
+    Neighbor { urgent: bool },
+    NeighborReply { accepted: bool },
+    Disconnect,
+    Shuffle { ttl: u32, node: Contact, contacts: Contacts<'a> },
+    ShuffleReply { contacts: Contacts<'a> },
+    Gossip(Gossip<'a>),
+    Ihave { origin: RunId, first: u64, last: u64, hops: u32, own: bool },
+    Graft { origin: RunId, grow: bool, own: bool, here: u64, spans: Spans<'a> },
+    Prune { origin: RunId, own: bool },
+    Idontwant { origin: RunId, seq: u64 },
+    Vector { ask: bool, neighbour: bool, marks: Marks<'a> },
+    Gone { origin: RunId, upto: u64, before: bool, age: u64 },
 }
 
 /// A message in a lane, or a part of one. Parts of one message follow each other; the last has `rest` 0.
@@ -124,6 +163,24 @@ pub struct Item<'a> {
     pub data: &'a [u8],
 }
 
+/// A broadcast on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gossip<'a> {
+    pub origin: RunId,
+    /// Counts its origin's broadcasts.
+    pub seq: u64,
+    /// How often it was passed on; the origin's neighbours read 1.
+    pub hops: u32,
+    /// Milliseconds since it was said.
+    pub age: u64,
+    /// It was asked for, or missed by who passes it on: it says nothing about the tree.
+    pub repair: bool,
+    /// Its origin has a tree of its own.
+    pub own: bool,
+    pub topic: &'a str,
+    pub data: &'a [u8],
+}
+
 /// What a message in a lane is. Unknown numbers are handed on, and refused by who acts on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ItemKind(pub u32);
@@ -136,6 +193,25 @@ impl ItemKind {
 
 const BULK: u8 = 1;
 const PROMPT: u8 = 2;
+
+/// A node that others may speak to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contact {
+    pub run: RunId,
+    pub addr: SocketAddr,
+}
+
+/// Contacts one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Contacts<'a>(pub &'a [u8]);
+
+/// Stretches of a sequence, (first, last), one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Spans<'a>(pub &'a [u8]);
+
+/// How far sequences have been heard, one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Marks<'a>(pub &'a [u8]);
 
 /// Everything that a node must know to list a member. Small metadata comes along in `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,6 +279,9 @@ kinds! {
     STATE = 24; STATE_NEWS = 25; STATE_PULL = 26;
     DIGEST = 32; SUMMARY = 33; WANT = 34; TABLE_PULL = 35; TABLE_NEXT = 36;
     MESSAGE = 40; ITEM = 41; ITEM_ACK = 42;
+    OVERLAY_JOIN = 48; FORWARD_JOIN = 49; NEIGHBOR = 50; NEIGHBOR_REPLY = 51; DISCONNECT = 52;
+    SHUFFLE = 53; SHUFFLE_REPLY = 54;
+    GOSSIP = 56; IHAVE = 57; GRAFT = 58; PRUNE = 59; IDONTWANT = 60; VECTOR = 61; GONE = 62;
 }
 
 impl<'a> Frame<'a> {
@@ -242,6 +321,20 @@ impl<'a> Frame<'a> {
             Frame::Message { .. } => MESSAGE,
             Frame::Item(_) => ITEM,
             Frame::ItemAck { .. } => ITEM_ACK,
+            Frame::OverlayJoin => OVERLAY_JOIN,
+            Frame::ForwardJoin { .. } => FORWARD_JOIN,
+            Frame::Neighbor { .. } => NEIGHBOR,
+            Frame::NeighborReply { .. } => NEIGHBOR_REPLY,
+            Frame::Disconnect => DISCONNECT,
+            Frame::Shuffle { .. } => SHUFFLE,
+            Frame::ShuffleReply { .. } => SHUFFLE_REPLY,
+            Frame::Gossip(_) => GOSSIP,
+            Frame::Ihave { .. } => IHAVE,
+            Frame::Graft { .. } => GRAFT,
+            Frame::Prune { .. } => PRUNE,
+            Frame::Idontwant { .. } => IDONTWANT,
+            Frame::Vector { .. } => VECTOR,
+            Frame::Gone { .. } => GONE,
         }
     }
 
@@ -335,6 +428,50 @@ impl<'a> Frame<'a> {
                 w.byte(if bulk { BULK } else { 0 });
                 [session, upto, room].into_iter().for_each(|v| w.varint(v));
             }
+            Frame::OverlayJoin | Frame::Disconnect => {}
+            Frame::ForwardJoin { ttl, node } => {
+                w.varint(ttl.into());
+                node.write(w);
+            }
+            Frame::Neighbor { urgent: yes } | Frame::NeighborReply { accepted: yes } => w.byte(yes.into()),
+            Frame::Shuffle { ttl, node, contacts } => {
+                w.varint(ttl.into());
+                node.write(w);
+                w.bytes(contacts.0);
+            }
+            Frame::ShuffleReply { contacts } => w.bytes(contacts.0),
+            Frame::Gossip(gossip) => gossip.write(w),
+            Frame::Ihave { origin, first, last, hops, own } => {
+                w.run(origin);
+                w.varint(first);
+                w.varint(last);
+                w.varint(hops.into());
+                w.byte(own.into());
+            }
+            Frame::Graft { origin, grow, own, here, spans } => {
+                w.run(origin);
+                w.byte(flags(grow, own));
+                w.varint(here);
+                w.bytes(spans.0);
+            }
+            Frame::Prune { origin, own } => {
+                w.run(origin);
+                w.byte(own.into());
+            }
+            Frame::Idontwant { origin, seq } => {
+                w.run(origin);
+                w.varint(seq);
+            }
+            Frame::Vector { ask, neighbour, marks } => {
+                w.byte(flags(ask, neighbour));
+                w.bytes(marks.0);
+            }
+            Frame::Gone { origin, upto, before, age } => {
+                w.run(origin);
+                w.varint(upto);
+                w.byte(before.into());
+                w.varint(age);
+            }
         }
     }
 
@@ -402,6 +539,32 @@ impl<'a> Frame<'a> {
                 upto: r.counter()?,
                 room: r.varint()?,
             },
+            OVERLAY_JOIN => Frame::OverlayJoin,
+            FORWARD_JOIN => Frame::ForwardJoin { ttl: r.short()?, node: Contact::read(r)? },
+            NEIGHBOR => Frame::Neighbor { urgent: bits(r)?.0 },
+            NEIGHBOR_REPLY => Frame::NeighborReply { accepted: bits(r)?.0 },
+            DISCONNECT => Frame::Disconnect,
+            SHUFFLE => Frame::Shuffle { ttl: r.short()?, node: Contact::read(r)?, contacts: Contacts::read(r)? },
+            SHUFFLE_REPLY => Frame::ShuffleReply { contacts: Contacts::read(r)? },
+            GOSSIP => Frame::Gossip(Gossip::read(r)?),
+            IHAVE => {
+                let (origin, first, last) = (r.run()?, r.counter()?, r.counter()?);
+                if first > last {
+                    return Err(Malformed);
+                }
+                Frame::Ihave { origin, first, last, hops: r.short()?, own: bits(r)?.0 }
+            }
+            GRAFT => {
+                let (origin, (grow, own)) = (r.run()?, bits(r)?);
+                Frame::Graft { origin, grow, own, here: r.varint()?, spans: Spans::read(r)? }
+            }
+            PRUNE => Frame::Prune { origin: r.run()?, own: bits(r)?.0 },
+            IDONTWANT => Frame::Idontwant { origin: r.run()?, seq: r.counter()? },
+            VECTOR => {
+                let (ask, neighbour) = bits(r)?;
+                Frame::Vector { ask, neighbour, marks: Marks::read(r)? }
+            }
+            GONE => Frame::Gone { origin: r.run()?, upto: r.counter()?, before: bits(r)?.0, age: r.varint()? },
             _ => return Ok(None),
         }))
     }
@@ -642,6 +805,119 @@ impl<'a> Beats<'a> {
     }
 }
 
+impl<'a> Gossip<'a> {
+    fn write(&self, w: &mut Writer<'_>) {
+        w.run(self.origin);
+        w.varint(self.seq);
+        w.varint(self.hops.into());
+        w.varint(self.age);
+        w.byte(flags(self.repair, self.own));
+        w.text(self.topic);
+        w.bytes(self.data);
+    }
+
+    fn read(r: &mut Reader<'a>) -> Read<Gossip<'a>> {
+        let (origin, seq, hops, age) = (r.run()?, r.counter()?, r.short()?, r.varint()?);
+        let ((repair, own), topic) = (bits(r)?, r.text()?);
+        if !is_topic(topic) {
+            return Err(Malformed);
+        }
+        Ok(Gossip { origin, seq, hops, age, repair, own, topic, data: r.bytes()? })
+    }
+}
+
+impl Contact {
+    fn write(&self, w: &mut Writer<'_>) {
+        w.run(self.run);
+        w.addr(self.addr);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Read<Contact> {
+        Ok(Contact { run: r.run()?, addr: r.addr()? })
+    }
+}
+
+impl<'a> Contacts<'a> {
+    fn read(r: &mut Reader<'a>) -> Read<Contacts<'a>> {
+        let bytes = r.bytes()?;
+        count(bytes, CONTACTS_MAX, Contact::read).map(|()| Contacts(bytes))
+    }
+
+    pub fn push(buf: &mut alloc::vec::Vec<u8>, contact: Contact) {
+        contact.write(&mut Writer(buf));
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Contact> + 'a {
+        each(self.0, Contact::read)
+    }
+}
+
+impl<'a> Spans<'a> {
+    fn read(r: &mut Reader<'a>) -> Read<Spans<'a>> {
+        let bytes = r.bytes()?;
+        count(bytes, SPANS_MAX, span).map(|()| Spans(bytes))
+    }
+
+    pub fn push(buf: &mut alloc::vec::Vec<u8>, first: u64, last: u64) {
+        Writer(buf).varint(first);
+        Writer(buf).varint(last - first);
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = (u64, u64)> + 'a {
+        each(self.0, span)
+    }
+}
+
+fn span(r: &mut Reader<'_>) -> Read<(u64, u64)> {
+    let (first, more) = (r.counter()?, r.counter()?);
+    Ok((first, first + more))
+}
+
+impl<'a> Marks<'a> {
+    fn read(r: &mut Reader<'a>) -> Read<Marks<'a>> {
+        let bytes = r.bytes()?;
+        count(bytes, MARKS_MAX, mark).map(|()| Marks(bytes))
+    }
+
+    pub fn push(buf: &mut alloc::vec::Vec<u8>, run: RunId, seq: u64) {
+        Writer(buf).run(run);
+        Writer(buf).varint(seq);
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = (RunId, u64)> + 'a {
+        each(self.0, mark)
+    }
+}
+
+fn mark(r: &mut Reader<'_>) -> Read<(RunId, u64)> {
+    Ok((r.run()?, r.counter()?))
+}
+
+/// Checks elements that are one after another.
+fn count<'a, T>(bytes: &'a [u8], max: usize, read: impl Fn(&mut Reader<'a>) -> Read<T>) -> Read<()> {
+    let (mut rest, mut count) = (Reader::new(bytes), 0);
+    while !rest.is_empty() {
+        read(&mut rest)?;
+        count += 1;
+    }
+    if count > max { Err(Malformed) } else { Ok(()) }
+}
+
+fn each<'a, T>(bytes: &'a [u8], read: impl Fn(&mut Reader<'a>) -> Read<T>) -> impl Iterator<Item = T> {
+    let mut rest = Reader::new(bytes);
+    core::iter::from_fn(move || (!rest.is_empty()).then(|| read(&mut rest).expect("checked when the frame was read")))
+}
+
+fn flags(first: bool, second: bool) -> u8 {
+    u8::from(first) | u8::from(second) << 1
+}
+
+/// Two flags; none where the body has ended.
+fn bits(r: &mut Reader<'_>) -> Read<(bool, bool)> {
+    let flags = if r.is_empty() { 0 } else { r.byte()? };
+    Ok((flags & 1 != 0, flags & 2 != 0))
+}
+
 fn name<'a>(r: &mut Reader<'a>) -> Read<&'a str> {
     let name = r.text()?;
     if NodeName::is_valid(name) { Ok(name) } else { Err(Malformed) }
@@ -716,6 +992,34 @@ impl fmt::Display for Frame<'_> {
             Frame::Item(item) => write!(f, "{item}"),
             Frame::ItemAck { bulk, session, upto, room } => {
                 write!(f, "ITEM_ACK {} {session} upto {upto} room {room}", lane(bulk))
+            }
+            Frame::OverlayJoin => write!(f, "OVERLAY_JOIN"),
+            Frame::ForwardJoin { ttl, node } => write!(f, "FORWARD_JOIN {:?} ttl {ttl}", node.run),
+            Frame::Neighbor { urgent } => write!(f, "NEIGHBOR{}", if urgent { " urgent" } else { "" }),
+            Frame::NeighborReply { accepted } => write!(f, "NEIGHBOR_REPLY {}", if accepted { "yes" } else { "no" }),
+            Frame::Disconnect => write!(f, "DISCONNECT"),
+            Frame::Shuffle { ttl, node, contacts } => {
+                write!(f, "SHUFFLE of {:?} ttl {ttl} {} contacts", node.run, contacts.iter().count())
+            }
+            Frame::ShuffleReply { contacts } => write!(f, "SHUFFLE_REPLY {} contacts", contacts.iter().count()),
+            Frame::Gossip(Gossip { origin, seq, hops, repair, topic, data, .. }) => {
+                let repair = if repair { " repair" } else { "" };
+                write!(f, "GOSSIP {origin:?} {seq} hops {hops}{repair} {topic:?} {} B", data.len())
+            }
+            Frame::Ihave { origin, first, last, hops, .. } => {
+                write!(f, "IHAVE {origin:?} {first}..{last} hops {hops}")
+            }
+            Frame::Graft { origin, grow, spans, .. } => {
+                write!(f, "GRAFT {origin:?}{}", if grow { " grow" } else { "" })?;
+                spans.iter().try_for_each(|(first, last)| write!(f, " {first}..{last}"))
+            }
+            Frame::Prune { origin, own } => write!(f, "PRUNE {origin:?}{}", if own { " own" } else { "" }),
+            Frame::Idontwant { origin, seq } => write!(f, "IDONTWANT {origin:?} {seq}"),
+            Frame::Vector { ask, marks, .. } => {
+                write!(f, "VECTOR of {}{}", marks.iter().count(), if ask { " ask" } else { "" })
+            }
+            Frame::Gone { origin, upto, before, .. } => {
+                write!(f, "GONE {origin:?} up to {upto}{}", if before { " before" } else { "" })
             }
         }
     }

@@ -2,7 +2,10 @@
 #![allow(dead_code)] // Each test uses a part.
 
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
-use bruit_core::wire::frame::{Beats, Entries, Frame, Item, ItemKind, Record, Runs, StateEntry, SummaryEntry};
+use bruit_core::wire::frame::{
+    Beats, Contact, Contacts, Entries, Frame, Gossip, Item, ItemKind, Marks, Record, Runs, Spans, StateEntry,
+    SummaryEntry,
+};
 
 /// What frames borrow.
 pub struct Stock {
@@ -11,6 +14,9 @@ pub struct Stock {
     pub summary: Vec<u8>,
     pub sums: Vec<u8>,
     pub beats: Vec<u8>,
+    pub contacts: Vec<u8>,
+    pub spans: Vec<u8>,
+    pub marks: Vec<u8>,
     pub long_name: String,
 }
 
@@ -21,6 +27,14 @@ pub fn run(id: u64) -> RunId {
 impl Stock {
     pub fn new() -> Stock {
         let (mut runs, mut state, mut summary, mut beats) = Default::default();
+        let (mut contacts, mut spans, mut marks) = Default::default();
+        for addr in ["10.0.0.1:18946", "[2001:db8::1]:65535"] {
+            Contacts::push(&mut contacts, Contact { run: run(addr.len() as u64), addr: addr.parse().unwrap() });
+        }
+        for (first, last) in [(1, 1), (300, 300_000), (COUNTER_MAX - 1, COUNTER_MAX)] {
+            Spans::push(&mut spans, first, last);
+            Marks::push(&mut marks, run(last), last);
+        }
         for id in [1, 0x0123_4567_89ab_cdef, u64::MAX] {
             Beats::push(&mut beats, run(id), id >> 2);
             Runs::push(&mut runs, run(id));
@@ -37,7 +51,7 @@ impl Stock {
             Entries::push(&mut state, &StateEntry { key, version: Version(version), value });
         }
         let sums = [0u32, 1, 0xdead_beef, u32::MAX].iter().flat_map(|sum| sum.to_le_bytes()).collect();
-        Stock { runs, state, summary, sums, beats, long_name: "é".repeat(127) + "n" }
+        Stock { runs, state, summary, sums, beats, contacts, spans, marks, long_name: "é".repeat(127) + "n" }
     }
 
     pub fn frames(&self) -> Vec<(&'static str, Frame<'_>)> {
@@ -144,6 +158,52 @@ impl Stock {
             ("ITEM largest", Frame::Item(part)),
             ("ITEM_ACK", Frame::ItemAck { bulk: false, session: 1, upto: 8, room: 65_536 }),
             ("ITEM_ACK largest", Frame::ItemAck { bulk: true, session: most, upto: most, room: u64::MAX }),
+            ("OVERLAY_JOIN", Frame::OverlayJoin),
+            ("FORWARD_JOIN", Frame::ForwardJoin { ttl: 6, node: Contact { run: id, addr: v4 } }),
+            ("NEIGHBOR", Frame::Neighbor { urgent: false }),
+            ("NEIGHBOR urgent", Frame::Neighbor { urgent: true }),
+            ("NEIGHBOR_REPLY", Frame::NeighborReply { accepted: true }),
+            ("DISCONNECT", Frame::Disconnect),
+            (
+                "SHUFFLE",
+                Frame::Shuffle { ttl: 300, node: Contact { run: id, addr: v6 }, contacts: Contacts(&self.contacts) },
+            ),
+            ("SHUFFLE_REPLY", Frame::ShuffleReply { contacts: Contacts(&self.contacts) }),
+            (
+                "GOSSIP",
+                Frame::Gossip(Gossip {
+                    origin: id,
+                    seq: 1,
+                    hops: 1,
+                    age: 0,
+                    repair: false,
+                    own: false,
+                    topic: "",
+                    data: b"hello",
+                }),
+            ),
+            (
+                "GOSSIP largest",
+                Frame::Gossip(Gossip {
+                    origin: run(u64::MAX),
+                    seq: most,
+                    hops: u32::MAX,
+                    age: u64::MAX,
+                    repair: true,
+                    own: true,
+                    topic: "a topic of some length",
+                    data: &self.state,
+                }),
+            ),
+            ("IHAVE", Frame::Ihave { origin: id, first: 1, last: 300, hops: 9, own: true }),
+            ("GRAFT", Frame::Graft { origin: id, grow: true, own: false, here: 60_000, spans: Spans(&self.spans) }),
+            ("GRAFT of nothing", Frame::Graft { origin: id, grow: true, own: true, here: 0, spans: Spans(&[]) }),
+            ("PRUNE", Frame::Prune { origin: id, own: true }),
+            ("IDONTWANT", Frame::Idontwant { origin: id, seq: 300 }),
+            ("VECTOR", Frame::Vector { ask: true, neighbour: true, marks: Marks(&self.marks) }),
+            ("VECTOR of nothing", Frame::Vector { ask: false, neighbour: false, marks: Marks(&[]) }),
+            ("GONE", Frame::Gone { origin: id, upto: 300, before: false, age: 0 }),
+            ("GONE before", Frame::Gone { origin: id, upto: most, before: true, age: 300_000 }),
         ]
     }
 }
@@ -183,7 +243,21 @@ pub fn kind(frame: &Frame<'_>) -> usize {
         Frame::Message { .. } => 23,
         Frame::Item(_) => 24,
         Frame::ItemAck { .. } => 25,
+        Frame::OverlayJoin => 26,
+        Frame::ForwardJoin { .. } => 27,
+        Frame::Neighbor { .. } => 28,
+        Frame::NeighborReply { .. } => 29,
+        Frame::Disconnect => 30,
+        Frame::Shuffle { .. } => 31,
+        Frame::ShuffleReply { .. } => 32,
+        Frame::Gossip(_) => 33,
+        Frame::Ihave { .. } => 34,
+        Frame::Graft { .. } => 35,
+        Frame::Prune { .. } => 36,
+        Frame::Idontwant { .. } => 37,
+        Frame::Vector { .. } => 38,
+        Frame::Gone { .. } => 39,
     }
 }
 
-pub const KINDS: usize = 26;
+pub const KINDS: usize = 40;

@@ -63,6 +63,7 @@ from bruit.errors import (
     UnreachableError,
 )
 from bruit.events import (
+    BroadcastsLost,
     Changed,
     Event,
     EventsLost,
@@ -102,6 +103,7 @@ __version__: str = _native.__version__
 __all__ = [
     "AddressError",
     "AuthError",
+    "BroadcastsLost",
     "BruitError",
     "BufferError",
     "BusyError",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bruit._native import Member
 
 __all__ = [
+    "BroadcastsLost",
     "Changed",
     "Event",
     "EventsLost",
@@ -209,6 +210,18 @@ class Warned(Event):
 
 
 @dataclass(frozen=True)
+class BroadcastsLost(Event):
+    """`count` broadcasts of `member` were missed, from number `first` on, and nobody has them any more."""
+
+    kind = "GAP"
+    member: Optional[Member] = None
+    first: int = 0
+    count: int = 0
+    view: int = 0
+    __match_args__ = ("member", "first", "count", "view")
+
+
+@dataclass(frozen=True)
 class NodeFailed(Event):
     """The node has failed, by a bug of ours: every call raises `FailedError`."""
 
@@ -272,6 +285,8 @@ def from_raw(raw: Raw) -> Event:
         made = Receipt(ident, status == 0, member, view)
     elif kind == "WRITABLE":
         made = Writable(member, view)
+    elif kind == "GAP":
+        made = BroadcastsLost(member, ident, count, view)
     elif kind == "FATAL":
         made = NodeFailed(text, view)
     else:

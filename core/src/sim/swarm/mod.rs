@@ -9,6 +9,7 @@
 //! what one member with half a link does to the rest. `examples/swarm.rs` runs many seeds; docs/SWARM.md is for people.
 
 mod coverage;
+mod ears;
 mod plan;
 mod shrink;
 
@@ -21,6 +22,7 @@ pub use coverage::{Coverage, EXEMPT, Moment, Point};
 pub use plan::{Action, Clocks, Fault, Heal, Net, Plan, Plight, Sealing, Who};
 pub use shrink::shrink;
 
+use self::ears::Ears;
 use super::check::{Checks, Rule, Violation};
 use super::transcript::Transcript;
 use super::world::{Happening, address};
@@ -95,6 +97,7 @@ struct Swarm<'a> {
     outsiders: Vec<NodeIndex>,
     addresses: usize,
     writes: u64,
+    ears: Ears,
     coverage: Coverage,
     transcript: Option<Transcript>,
     /// Events read, and runs forgotten, by node.
@@ -125,6 +128,7 @@ impl<'a> Swarm<'a> {
             outsiders: Vec::new(),
             addresses: SPARE,
             writes: 0,
+            ears: Ears::default(),
             coverage: Coverage::default(),
             transcript: None,
             read: Vec::new(),
@@ -201,6 +205,9 @@ impl<'a> Swarm<'a> {
             self.checks.after(&mut self.world, i)?;
         }
         self.read_log();
+        if let Some(what) = self.ears.listen(&self.world, i) {
+            return Err(self.broken(Rule::Once, Some(i), what));
+        }
         if self.read.len() <= i {
             self.read.resize(i + 1, (0, Vec::new()));
         }
@@ -285,6 +292,7 @@ impl<'a> Swarm<'a> {
 
     fn stop(&mut self, i: NodeIndex) {
         if self.world.is_up(i) {
+            self.ears.stop(&self.world, i);
             self.coverage.on_counters(self.world.engine(i).counters());
             self.world.kill(i);
         }
@@ -449,6 +457,12 @@ impl<'a> Swarm<'a> {
                 let gone: Vec<(&str, Option<&[u8]>)> = gone.iter().map(|(k, v)| (k.as_str(), *v)).collect();
                 let _ = world.call(who(i), |e, now, out| e.set_meta(now, &gone, out));
             }
+            Action::Say(i, bytes, times) if world.is_running(who(i)) => {
+                let by = who(i);
+                for _ in 0..times {
+                    self.ears.say(&mut self.world, by, bytes);
+                }
+            }
             Action::Pause(_)
             | Action::Block(_)
             | Action::Resume(_)
@@ -456,7 +470,8 @@ impl<'a> Swarm<'a> {
             | Action::JoinBy(..)
             | Action::Meta(..)
             | Action::Storm(..)
-            | Action::Unset(_) => {}
+            | Action::Unset(_)
+            | Action::Say(..) => {}
         }
     }
 
@@ -672,7 +687,14 @@ impl<'a> Swarm<'a> {
                         format!("holds {about} for dead, which is well"),
                     ));
                 }
-                let calm = matches!(event.kind, EventKind::Forgotten | EventKind::Settled | EventKind::Warning);
+                let calm = matches!(
+                    event.kind,
+                    EventKind::Forgotten
+                        | EventKind::Settled
+                        | EventKind::Warning
+                        | EventKind::Gap
+                        | EventKind::Writable
+                );
                 if whole && !calm {
                     let what = format!("reports {} {about} in time of peace", event.kind.name());
                     return Err(self.broken(Rule::Peace, Some(i), what));
@@ -686,11 +708,17 @@ impl<'a> Swarm<'a> {
                 format!("{} nodes sent {sent} packets in a minute; {} are enough", core.len(), self.quiet(core.len()));
             return Err(self.broken(Rule::Peace, None, what));
         }
-        self.agree()
+        self.agree()?;
+        let missed = self.ears.missed(&self.world, &core, self.plan.clocks == Clocks::Wrong);
+        match missed {
+            Some((i, what)) => Err(self.broken(Rule::Delivered, Some(i), what)),
+            None => Ok(()),
+        }
     }
 
     /// Packets that `n` nodes may send in a minute of peace: a ping and its answer each period, a digest each
-    /// `sync_interval`, and a call each `heal_interval` that is repeated until it is given up; clocks may be fast.
+    /// `sync_interval`, and a call each `heal_interval` that is repeated until it is given up; clocks may be fast. An overlay that
+    /// is awake costs something, too.
     fn quiet(&self, n: usize) -> u64 {
         let config = &self.config;
         let each = |interval: Duration| PEACE.as_secs_f64() * 1.4 / interval.as_secs_f64();
@@ -701,6 +729,9 @@ impl<'a> Swarm<'a> {
             + tries * each(config.heal_interval)
             + heartbeats * PEACE.as_secs_f64() / config.probe_interval.as_secs_f64()
             + 10.0;
+        // Shuffles with their walks, vectors, and looking for neighbours where all have enough.
+        let overlay = 40.0 + 20.0 * each(config.shuffle_interval) + 4.0 * each(config.sync_interval);
+        let a_node = a_node + if self.ears.is_used() { overlay } else { 0.0 };
         (a_node * n as f64) as u64
     }
 }

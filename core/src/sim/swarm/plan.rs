@@ -129,6 +129,8 @@ pub enum Action {
     /// So many small changes, one after another.
     Storm(Who, usize),
     Unset(Who),
+    /// So many broadcasts of that many bytes, one after another.
+    Say(Who, usize, usize),
 }
 
 /// One thing that the network does, or (`Calm`) does no more.
@@ -248,9 +250,13 @@ impl Plan {
         });
         let names = n + newcomers.sum::<usize>();
         let tight = rng.chance(1, if faults.contains(&Fault::Rename) || faults.contains(&Fault::Herd) { 2 } else { 8 });
-        let options = draw_options(rng, names, tight, sleeps);
+        let mut options = draw_options(rng, names, tight, sleeps);
         if options.iter().any(|(key, _)| *key == "detector") && rng.chance(1, 2) {
             odd.extend((0..n).filter(|i| i % 3 > 0).map(|i| (i, "detector", "swim".to_string())));
+        }
+        // Drawn last: a seed in which nobody talks is what it was before anybody could.
+        if rng.chance(1, 2) {
+            draw_talk(rng, n, chaos, &mut actions, &mut options);
         }
         Plan { seed, n, options, odd, sealing, seeds, named, clocks, chaos, faults, actions, heal }
     }
@@ -378,6 +384,36 @@ fn draw_options(rng: &mut Rng, names: usize, tight: bool, sleeps: bool) -> Vec<(
     options.push(("app_version", "2".into()));
     options.push(("app_version_min", "2".into()));
     options
+}
+
+/// Who broadcasts, when, and how much.
+fn draw_talk(
+    rng: &mut Rng,
+    n: usize,
+    chaos: Duration,
+    actions: &mut Vec<(Duration, Action)>,
+    options: &mut Vec<(&'static str, String)>,
+) {
+    let (talkers, chatty) = (1 + rng.index(n), rng.chance(1, 4));
+    for _ in 0..1 + rng.index(40) {
+        let at = Duration::from_millis(rng.below(chaos.as_millis() as u64));
+        let bytes = if rng.chance(1, 5) { 1_000 + rng.index(20_000) } else { rng.index(300) };
+        let times = if chatty { 1 + rng.index(60) } else { 1 + rng.index(4) };
+        actions.push((at, Action::Say(rng.index(talkers), bytes, times)));
+    }
+    actions.sort_by_key(|(at, _)| *at);
+    for (key, values) in [
+        ("active_view", ["3", "4", "6"]),
+        ("passive_view", ["0", "3", "10"]),
+        ("broadcast_window", ["64KiB", "64KiB", "256KiB"]),
+        ("broadcast_keep", ["2s", "10s", "40s"]),
+        ("link_queue", ["128KiB", "128KiB", "1MiB"]),
+    ] {
+        if rng.chance(1, 3) {
+            options.push((key, values[rng.index(3)].to_string()));
+        }
+    }
+    options.push(("shuffle_interval", format!("{}ms", 500 + rng.below(10_000))));
 }
 
 /// Levers in which members may differ.

@@ -1,0 +1,261 @@
+//! To all: the overlay and the tree on it.
+
+use alloc::vec::Vec;
+
+use super::frames::Speaker;
+use super::mutant::Mutant;
+use super::{Engine, Life, cx};
+use crate::error::{Code, Error, Result};
+use crate::id::{Peer, RunId};
+use crate::message::Body;
+use crate::outbox::{Destination, Outbox, Via};
+use crate::protocol::Cx;
+use crate::protocol::hyparview::{Change, NEIGHBOURS_MAX};
+use crate::protocol::plumtree::{Counts, Heard, LINKS_MAX, Lost};
+use crate::time::{Instant, Now};
+use crate::view::{Event, EventKind};
+use crate::wire::frame::Frame;
+
+const _: () = assert!(NEIGHBOURS_MAX == LINKS_MAX, "every neighbour has a place in the tree");
+
+/// Members that one which wakes wakes for certain.
+const WOKEN: usize = 2;
+
+impl Engine {
+    /// Says it to all members, and with `loopback` to ourselves. Returns its number among our broadcasts.
+    ///
+    /// `E_STATE` unless the node is a member; `E_TOO_BIG` beyond `max_broadcast`; `E_BUSY` while more than `link_queue` bytes,
+    /// or half of `broadcast_window`, are on their way that half of our neighbours have yet to confirm: [`Completion::Writable`](crate::outbox::Completion) to ourselves says when
+    /// that is over. On failure nothing was said.
+    pub fn broadcast(&mut self, now: Now, body: Body, loopback: bool, out: &mut Outbox) -> Result<u64> {
+        self.must_be_member()?;
+        if body.len() > self.config.max_broadcast {
+            let text = alloc::format!(
+                "{} bytes: max_broadcast is {}; nothing was sent",
+                body.len(),
+                self.config.max_broadcast
+            );
+            return Err(Error::new(Code::TooBig, text));
+        }
+        if self.members.live_len() > 1 && self.tree.is_busy(self.flow_limit()) {
+            self.counters.broadcasts_busy += 1;
+            self.broadcaster_waits = true;
+            return Err(Error::new(
+                Code::Busy,
+                "the neighbours have yet to take what was sent before; nothing was sent",
+            ));
+        }
+        self.wake_overlay(now, false, out);
+        self.counters.broadcasts += 1;
+        let said = self.tree.broadcast(cx!(self, now, out), &self.members, body);
+        let crate::message::Manner::Broadcast { seq } = said.manner else { unreachable!("a broadcast is one") };
+        if loopback {
+            out.messages.push(said);
+        }
+        self.finish(now, out);
+        Ok(seq)
+    }
+
+    /// What may be on its way: more would not fit in one link's queue, or be gone before it was asked for.
+    fn flow_limit(&self) -> usize {
+        self.config.link_queue.min(self.config.broadcast_window / 2)
+    }
+
+    /// Our neighbours in the overlay.
+    pub fn neighbours(&self) -> &[RunId] {
+        self.overlay.neighbours()
+    }
+
+    /// How far a broadcast that we keep has come.
+    pub fn hops(&self, origin: RunId, seq: u64) -> Option<u32> {
+        self.tree.hops(origin, seq)
+    }
+
+    /// Frames of the overlay and the tree, by a live member at its own address.
+    pub(super) fn on_broadcast_frame(
+        &mut self,
+        now: Now,
+        by: &Speaker,
+        home: Destination,
+        frame: Frame<'_>,
+        out: &mut Outbox,
+    ) {
+        if !matches!(self.life, Life::Member) {
+            return;
+        }
+        self.wake_overlay(now, true, out);
+        let (from, stream) = (by.run, Destination { via: Via::Stream, ..home });
+        let (cx, members) = (cx!(self, now, out), &self.members);
+        let change = match frame {
+            Frame::OverlayJoin => self.overlay.on_join(cx, members, from),
+            Frame::ForwardJoin { ttl, node } => self.overlay.on_forward_join(cx, members, from, ttl, node),
+            Frame::Neighbor { urgent } => self.overlay.on_neighbor(cx, members, from, urgent),
+            Frame::NeighborReply { accepted } => self.overlay.on_reply(cx, members, from, accepted),
+            Frame::Disconnect => self.overlay.on_disconnect(cx, members, from),
+            Frame::Shuffle { ttl, node, contacts } => {
+                self.overlay.on_shuffle(cx, members, from, ttl, node, contacts);
+                return;
+            }
+            Frame::ShuffleReply { contacts } => {
+                self.overlay.on_shuffle_reply(cx, members, contacts);
+                return;
+            }
+            frame => return self.on_tree_frame(now, from, stream, frame, out),
+        };
+        self.relink(now, change, out);
+    }
+
+    /// Chance wakes nearly all, and soon. For the others: each that wakes wakes those who follow on the ring.
+    fn wake_overlay(&mut self, now: Now, called: bool, out: &mut Outbox) {
+        if !self.overlay.wake(cx!(self, now, out), &self.members, called) {
+            return;
+        }
+        for steps in 1..=WOKEN.min(self.members.live_len() - 1) {
+            let next = self.members.ahead(steps).and_then(|place| self.members.standing_at(place));
+            if let Some(to) = next.map(|(_, e)| e.to()) {
+                self.tree.tell(cx!(self, now, out), to, true, false);
+            }
+        }
+    }
+
+    fn on_tree_frame(&mut self, now: Now, from: RunId, to: Destination, frame: Frame<'_>, out: &mut Outbox) {
+        let (parrot, careless) = (self.is(Mutant::Parrot), self.is(Mutant::Careless));
+        let (cx, members) = (cx!(self, now, out), &self.members);
+        match frame {
+            Frame::Gossip(gossip) => {
+                if !gossip.repair {
+                    self.overlay.on_word(cx, members, from);
+                }
+                if gossip.repair && careless {
+                    return;
+                }
+                match self.tree.on_gossip(cx, members, to, &gossip) {
+                    Heard::New(delivery) => {
+                        let again = (parrot && gossip.seq % 4 == 1).then(|| delivery.clone());
+                        cx.out.messages.push(delivery);
+                        cx.out.messages.extend(again);
+                    }
+                    // A sender's JOIN comes before its first message.
+                    Heard::Unknown => {
+                        let runs = self.telling.runs(core::iter::once(gossip.origin));
+                        cx.out.send(to, &Frame::Want { runs });
+                    }
+                    Heard::Nothing => {}
+                }
+            }
+            Frame::Ihave { origin, first, last, hops, own } => {
+                self.tree.on_ihave(cx, members, from, origin, first, last, hops, own);
+            }
+            Frame::Graft { origin, grow, own, here, spans } => {
+                self.tree.on_graft(cx, to, origin, grow, own, here, spans);
+            }
+            Frame::Prune { origin, own } => self.tree.on_prune(members, from, origin, own),
+            Frame::Idontwant { origin, seq } => self.tree.on_idontwant(cx, members, from, origin, seq),
+            Frame::Vector { ask, neighbour, marks } => {
+                if neighbour {
+                    self.overlay.on_word(cx, members, from);
+                } else {
+                    self.overlay.on_sign(from);
+                }
+                self.tree.on_vector(cx, members, to, ask, marks);
+            }
+            Frame::Gone { origin, upto, before, age } => {
+                self.tree.on_gone(cx, from, origin, upto, before.then_some(age))
+            }
+            _ => self.counters.unexpected += 1,
+        }
+    }
+
+    /// A link of the overlay is one of the tree.
+    fn relink(&mut self, now: Now, change: Change, out: &mut Outbox) {
+        if let Some(run) = change.down {
+            self.counters.neighbours_lost += 1;
+            self.tree.on_down(&self.members, run);
+        }
+        if let Some(run) = change.up {
+            self.tree.on_up(cx!(self, now, out), &self.members, run);
+        }
+    }
+
+    /// Somebody is listed that was not, or is alive again.
+    pub(super) fn on_member_up(&mut self, now: Now, peer: Peer, by_us: bool, out: &mut Outbox) {
+        let Some(run) = self.members.get(peer).map(|e| e.run) else { return };
+        let change = self.overlay.on_member(cx!(self, now, out), &self.members, run, by_us);
+        self.relink(now, change, out);
+        let Engine { tree, members, rng, config, .. } = self;
+        let mut heard = Vec::new();
+        tree.on_record(&mut Cx { now, rng, config, out }, members, run, |delivery| heard.push(delivery));
+        out.messages.append(&mut heard);
+    }
+
+    /// A run is dead, has left, or was replaced.
+    pub(super) fn on_member_down(&mut self, now: Now, run: RunId, out: &mut Outbox) {
+        let change = self.overlay.on_gone(cx!(self, now, out), run);
+        self.relink(now, change, out);
+    }
+
+    pub(super) fn on_link_severed(&mut self, now: Now, run: RunId, out: &mut Outbox) {
+        if self.overlay.on_severed(cx!(self, now, out), run) {
+            self.tree.on_severed(cx!(self, now, out), run);
+        }
+    }
+
+    pub(super) fn on_stream_unreachable(&mut self, now: Now, addr: core::net::SocketAddr, out: &mut Outbox) {
+        let change = self.overlay.on_unreachable(cx!(self, now, out), &self.members, addr);
+        self.relink(now, change, out);
+    }
+
+    pub(super) fn broadcast_tick(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(run) = self.overlay.on_deadline(cx!(self, now, out), &self.members) {
+            self.relink(now, Change { up: None, down: Some(run) }, out);
+        }
+        while let Some(lost) = self.tree.on_deadline(cx!(self, now, out), &self.members) {
+            self.say_gap(lost, out);
+        }
+        if self.tree.compares(cx!(self, now, out), &self.members) {
+            // A neighbour, or anybody: parts of an overlay that have no link with each other have members in common.
+            let one = self.rng.index(2 * self.overlay.neighbours().len());
+            let neighbour = self.overlay.neighbours().get(one).and_then(|&run| self.home(run, Via::Stream));
+            let by_lot = neighbour.is_none();
+            let to = neighbour.or_else(|| self.draw_one());
+            to.into_iter().for_each(|to| self.tree.tell(cx!(self, now, out), to, true, !by_lot));
+        }
+    }
+
+    fn say_gap(&mut self, lost: Lost, out: &mut Outbox) {
+        let mut event = Event::new(EventKind::Gap, self.version);
+        event.member = self.members.find(lost.origin).and_then(|peer| self.picture(peer));
+        (event.id, event.count) = (lost.first, lost.count);
+        out.events.push(event.text(alloc::format!("{} to {}", lost.first, lost.last)));
+    }
+
+    pub(super) fn broadcast_deadline(&self) -> Option<Instant> {
+        let (overlay, tree) = (self.overlay.deadline(), self.tree.deadline(self.config.broadcast_keep));
+        overlay.into_iter().chain(tree).min()
+    }
+
+    /// Who was refused may try again, when there is some room.
+    pub(super) fn end_of_broadcasts(&mut self, out: &mut Outbox) {
+        if self.broadcaster_waits && !self.tree.is_busy(self.flow_limit() / 2) {
+            self.broadcaster_waits = false;
+            self.report_writable(self.members.local().run, out);
+        }
+        self.count_broadcasts();
+    }
+
+    fn count_broadcasts(&mut self) {
+        let Counts { delivered, copies, pushed, repaired, answered, .. } = self.tree.counts;
+        let Counts { grafts, prunes, shortcuts, gone, lost, .. } = self.tree.counts;
+        let Counts { before, stale, unlisted, refused, vectors, .. } = self.tree.counts;
+        let counters = &mut self.counters;
+        counters.neighbours = self.overlay.neighbours().len() as u64;
+        counters.broadcast_window_bytes = self.tree.window_bytes() as u64;
+        (counters.broadcasts_in, counters.broadcast_copies, counters.broadcast_pushes) = (delivered, copies, pushed);
+        (counters.broadcasts_repaired, counters.broadcast_answers, counters.broadcasts_lost) =
+            (repaired, answered, lost);
+        (counters.broadcasts_before, counters.broadcasts_stale) = (before, stale);
+        (counters.broadcasts_unlisted, counters.broadcasts_refused) = (unlisted, refused);
+        (counters.grafts, counters.prunes, counters.shortcuts) = (grafts, prunes, shortcuts);
+        (counters.gone, counters.vectors) = (gone, vectors);
+    }
+}
