@@ -142,6 +142,7 @@ bench: tools
 	@$(CARGO) bench --package bruit-core --no-run
 	$(CARGO) bench --quiet --package bruit-core --bench turn
 	$(CARGO) bench --quiet --package bruit-core --bench cluster
+	$(CARGO) bench --quiet --package bruit-core --bench messages
 
 # In the simulated world: the same figures on every machine. BRUIT_UPDATE=1 accepts new ones.
 PAPERS = $(CARGO) bench --quiet --package bruit-core --features bruit-core/sim --bench papers
