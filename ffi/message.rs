@@ -27,10 +27,15 @@ pub const BRUIT_RECEIPT: u32 = 2;
 /// Waits for room, where BRUIT_E_BUSY would be the answer.
 pub const BRUIT_WAIT: u32 = 4;
 
+/// bruit_node_broadcast(): this node hears it as well.
+pub const BRUIT_LOOPBACK: u32 = 8;
+
 /// bruit_message.flags: its sender waits for an answer: bruit_message_reply().
 pub const BRUIT_MESSAGE_REQUEST: u32 = 1;
 /// It came in order, and once.
 pub const BRUIT_MESSAGE_RELIABLE: u32 = 2;
+/// It was said to all members.
+pub const BRUIT_MESSAGE_BROADCAST: u32 = 4;
 
 /// What a member said, or answered. Valid during the callback that it is given to; bruit_message_ref() keeps it.
 #[repr(C)]
@@ -84,6 +89,34 @@ pub type bruit_message_fn = Option<unsafe extern "C" fn(message: *const bruit_me
 /// The rules are those of bruit_event_fn. Not called where the node stops first; `user` is freed all the same.
 pub type bruit_reply_fn =
     Option<unsafe extern "C" fn(status: c_int, reply: *const bruit_message, text: *const c_char, user: *mut c_void)>;
+
+/// Says something to all members. Each that lives hears it once; what one has missed for so long that nobody has it any more
+/// is said to it by BRUIT_EVENT_GAP.
+///
+/// \param topic at most BRUIT_TOPIC_MAX bytes; NULL is "", the default topic.
+/// \param flags bits BRUIT_LOOPBACK, BRUIT_WAIT.
+/// \return BRUIT_OK; BRUIT_E_TOO_BIG: above the option "max_broadcast"; BRUIT_E_BUSY: the neighbours have yet to take what was
+///         said before, BRUIT_EVENT_WRITABLE about this node follows; BRUIT_E_STATE: not running. Nothing is said then.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bruit_node_broadcast(
+    node: *mut bruit_node,
+    topic: *const c_char,
+    data: *const c_void,
+    len: usize,
+    flags: u32,
+) -> c_int {
+    guard(|| {
+        let node = node_of(node)?;
+        // SAFETY: NULL or a text, NULL or `len` bytes, as the caller promises.
+        let (topic, data) = unsafe { (topic_of(topic)?, bytes("data", data, len)?) };
+        if flags & !(BRUIT_LOOPBACK | BRUIT_WAIT) != 0 {
+            let text = format!("flags has unknown bits: {:#x}", flags & !(BRUIT_LOOPBACK | BRUIT_WAIT));
+            return Err(invalid(text));
+        }
+        let wait = if flags & BRUIT_WAIT != 0 { Wait::Forever } else { Wait::Now };
+        node.broadcast(topic, data, flags & BRUIT_LOOPBACK != 0, wait).map(|_| 0)
+    })
+}
 
 /// Sends a message to a member. BRUIT_OK means that it is queued.
 ///
@@ -457,7 +490,8 @@ const _: () = assert!(BRUIT_TOPIC_MAX == TOPIC_MAX);
 impl Held {
     fn message(message: Message) -> Held {
         let flags = match message.manner() {
-            Manner::BestEffort | Manner::Broadcast { .. } => 0,
+            Manner::BestEffort => 0,
+            Manner::Broadcast { .. } => BRUIT_MESSAGE_BROADCAST,
             Manner::Reliable => BRUIT_MESSAGE_RELIABLE,
             Manner::Request { .. } => BRUIT_MESSAGE_RELIABLE | BRUIT_MESSAGE_REQUEST,
         };

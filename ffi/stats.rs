@@ -182,6 +182,46 @@ pub struct bruit_stats {
     pub items_refused: u64,
     /** messages dropped because nobody listens to their topic */
     pub messages_unheard: u64,
+    /** neighbours in the overlay, now */
+    pub neighbours: u64,
+    /** neighbours that died, left, or were exchanged for others */
+    pub neighbours_lost: u64,
+    /** broadcasts of our own */
+    pub broadcasts: u64,
+    /** broadcasts of our own that were refused because too few neighbours had confirmed those before (E_BUSY) */
+    pub broadcasts_busy: u64,
+    /** broadcasts of others that were heard */
+    pub broadcasts_in: u64,
+    /** broadcasts that came once more */
+    pub broadcast_copies: u64,
+    /** broadcasts handed to a neighbour, ours and others' */
+    pub broadcast_pushes: u64,
+    /** broadcasts that came because we missed them */
+    pub broadcasts_repaired: u64,
+    /** broadcasts sent to who had missed them */
+    pub broadcast_answers: u64,
+    /** broadcasts missed that nobody has any more: see the event GAP */
+    pub broadcasts_lost: u64,
+    /** broadcasts, or answers, from before this node was there */
+    pub broadcasts_before: u64,
+    /** broadcasts refused because they are older than twice broadcast_keep */
+    pub broadcasts_stale: u64,
+    /** broadcasts dropped because the record of their origin did not come */
+    pub broadcasts_unlisted: u64,
+    /** broadcasts dropped, to be asked for later: max_origins, or a sequence with too many gaps */
+    pub broadcasts_refused: u64,
+    /** broadcasts kept for those who missed them, now, in bytes */
+    pub broadcast_window_bytes: u64,
+    /** questions for missing broadcasts */
+    pub grafts: u64,
+    /** links taken out of a tree */
+    pub prunes: u64,
+    /** links of a tree exchanged for shorter ones */
+    pub shortcuts: u64,
+    /** answers that something is kept no longer */
+    pub gone: u64,
+    /** vectors sent: how far we have heard each origin */
+    pub vectors: u64,
 }
 
 /// One counter.
@@ -337,6 +377,26 @@ const FIELDS: &[&str] = &[
     "items_seen",
     "items_refused",
     "messages_unheard",
+    "neighbours",
+    "neighbours_lost",
+    "broadcasts",
+    "broadcasts_busy",
+    "broadcasts_in",
+    "broadcast_copies",
+    "broadcast_pushes",
+    "broadcasts_repaired",
+    "broadcast_answers",
+    "broadcasts_lost",
+    "broadcasts_before",
+    "broadcasts_stale",
+    "broadcasts_unlisted",
+    "broadcasts_refused",
+    "broadcast_window_bytes",
+    "grafts",
+    "prunes",
+    "shortcuts",
+    "gone",
+    "vectors",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

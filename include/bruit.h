@@ -281,11 +281,17 @@
 /** Waits for room, where BRUIT_E_BUSY would be the answer. */
 #define BRUIT_WAIT 4
 
+/** bruit_node_broadcast(): this node hears it as well. */
+#define BRUIT_LOOPBACK 8
+
 /** bruit_message.flags: its sender waits for an answer: bruit_message_reply(). */
 #define BRUIT_MESSAGE_REQUEST 1
 
 /** It came in order, and once. */
 #define BRUIT_MESSAGE_RELIABLE 2
+
+/** It was said to all members. */
+#define BRUIT_MESSAGE_BROADCAST 4
 
 /** bruit_member.state: it answers. */
 #define BRUIT_MEMBER_ALIVE 1
@@ -715,6 +721,46 @@ typedef struct bruit_stats {
     uint64_t items_refused;
     /** messages dropped because nobody listens to their topic */
     uint64_t messages_unheard;
+    /** neighbours in the overlay, now */
+    uint64_t neighbours;
+    /** neighbours that died, left, or were exchanged for others */
+    uint64_t neighbours_lost;
+    /** broadcasts of our own */
+    uint64_t broadcasts;
+    /** broadcasts of our own that were refused because too few neighbours had confirmed those before (E_BUSY) */
+    uint64_t broadcasts_busy;
+    /** broadcasts of others that were heard */
+    uint64_t broadcasts_in;
+    /** broadcasts that came once more */
+    uint64_t broadcast_copies;
+    /** broadcasts handed to a neighbour, ours and others' */
+    uint64_t broadcast_pushes;
+    /** broadcasts that came because we missed them */
+    uint64_t broadcasts_repaired;
+    /** broadcasts sent to who had missed them */
+    uint64_t broadcast_answers;
+    /** broadcasts missed that nobody has any more: see the event GAP */
+    uint64_t broadcasts_lost;
+    /** broadcasts, or answers, from before this node was there */
+    uint64_t broadcasts_before;
+    /** broadcasts refused because they are older than twice broadcast_keep */
+    uint64_t broadcasts_stale;
+    /** broadcasts dropped because the record of their origin did not come */
+    uint64_t broadcasts_unlisted;
+    /** broadcasts dropped, to be asked for later: max_origins, or a sequence with too many gaps */
+    uint64_t broadcasts_refused;
+    /** broadcasts kept for those who missed them, now, in bytes */
+    uint64_t broadcast_window_bytes;
+    /** questions for missing broadcasts */
+    uint64_t grafts;
+    /** links taken out of a tree */
+    uint64_t prunes;
+    /** links of a tree exchanged for shorter ones */
+    uint64_t shortcuts;
+    /** answers that something is kept no longer */
+    uint64_t gone;
+    /** vectors sent: how far we have heard each origin */
+    uint64_t vectors;
 } bruit_stats;
 
 /** One counter. */
@@ -1107,6 +1153,21 @@ int bruit_node_next_event(bruit_node *node, const bruit_event **out);
  * is allowed; freeing one twice is undefined.
  */
 void bruit_event_free(const bruit_event *event);
+
+/**
+ * Says something to all members. Each that lives hears it once; what one has missed for so long that nobody has it any more
+ * is said to it by BRUIT_EVENT_GAP.
+ *
+ * \param topic at most BRUIT_TOPIC_MAX bytes; NULL is "", the default topic.
+ * \param flags bits BRUIT_LOOPBACK, BRUIT_WAIT.
+ * \return BRUIT_OK; BRUIT_E_TOO_BIG: above the option "max_broadcast"; BRUIT_E_BUSY: the neighbours have yet to take what was
+ *         said before, BRUIT_EVENT_WRITABLE about this node follows; BRUIT_E_STATE: not running. Nothing is said then.
+ */
+int bruit_node_broadcast(bruit_node *node,
+                         const char *topic,
+                         const void *data,
+                         size_t len,
+                         uint32_t flags);
 
 /**
  * Sends a message to a member. BRUIT_OK means that it is queued.

@@ -520,6 +520,10 @@ public:
         user.release(); // bruit's now
         return subscription;
     }
+    /// To all members. flags: BRUIT_LOOPBACK, BRUIT_WAIT.
+    void broadcast(const std::string &topic, std::string_view data, std::uint32_t flags = 0) {
+        detail::check(bruit_node_broadcast(raw_, topic.c_str(), data.data(), data.size(), flags));
+    }
     /// flags: BRUIT_RELIABLE, BRUIT_WAIT, or 0 for a datagram that may be lost.
     void send(const std::string &member, const std::string &topic, std::string_view data, std::uint32_t flags = BRUIT_RELIABLE) {
         detail::check(bruit_node_send(raw_, member.c_str(), topic.c_str(), data.data(), data.size(), flags));

@@ -80,6 +80,17 @@ pub struct Delivery {
     pub body: Body,
 }
 
+impl Delivery {
+    /// What it counts against `inbox_bytes`, and the application gives back when it is done: nothing where its
+    /// sender is not held up by it.
+    pub fn weight(&self) -> usize {
+        match self.manner {
+            Manner::Broadcast { .. } => 0,
+            Manner::BestEffort | Manner::Reliable | Manner::Request { .. } => self.body.len(),
+        }
+    }
+}
+
 /// How it was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {

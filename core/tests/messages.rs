@@ -12,7 +12,7 @@ use bruit_core::error::Code;
 use bruit_core::message::Manner;
 use bruit_core::runtime::{Message, Wait};
 use bruit_core::view::EventKind;
-use support::{LIMIT, Witness, calm, cluster, config, eventually, set};
+use support::{LIMIT, Witness, all_list, calm, cluster, config, eventually, set};
 
 const LONG: Wait = Wait::For(LIMIT);
 
@@ -438,4 +438,61 @@ fn links_that_end_lose_nothing() {
     }
     assert!(a.stat("links_evicted") > 10, "{}", a.stat("links_evicted"));
     assert!(told.try_recv().is_err());
+}
+
+// --- to all
+
+/// All hear all, each once: scenarios 2, 22 and 27.
+#[test]
+fn what_is_said_to_all_is_heard_by_all_and_once() {
+    let nodes = cluster(10, |config| calm(config));
+    all_list(&nodes, 10);
+    let ears: Vec<_> = nodes.iter().map(|w| hear(w, "news")).collect();
+    std::thread::scope(|scope| {
+        for witness in &nodes {
+            scope.spawn(move || {
+                for i in 0..200u32 {
+                    witness.node.broadcast("news", &i.to_le_bytes(), i == 7, LONG).unwrap();
+                }
+            });
+        }
+    });
+    for (witness, ear) in nodes.iter().zip(&ears) {
+        let mut heard: BTreeMap<(String, u32), u32> = BTreeMap::new();
+        for _ in 0..9 * 200 + 1 {
+            let message = next(ear);
+            assert!(matches!(message.manner(), Manner::Broadcast { .. }));
+            let number = u32::from_le_bytes(*message.data().first_chunk().unwrap());
+            *heard.entry((message.sender().to_string(), number)).or_default() += 1;
+        }
+        assert!(heard.values().all(|&n| n == 1), "{}", witness.name());
+        assert_eq!(heard.keys().filter(|(from, _)| *from == witness.name()).count(), 1, "itself, where it wanted to");
+        assert!(ear.try_recv().is_err());
+    }
+}
+
+#[test]
+fn what_is_too_large_for_all_is_said_at_once() {
+    let [a, _b] = pair(|config| set(config, "max_broadcast", "10KiB"));
+    let refused = a.node.broadcast("", &[0; 10_241], false, Wait::Now).unwrap_err();
+    assert_eq!(refused.code, Code::TooBig, "{refused}");
+}
+
+/// One that says more than the others can take is made to wait, and nobody misses anything.
+#[test]
+fn a_flood_to_all_is_held_back_and_loses_nothing() {
+    let nodes = cluster(5, |config| calm(config));
+    all_list(&nodes, 5);
+    let counts: Vec<_> = nodes.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
+    for (witness, count) in nodes.iter().zip(&counts) {
+        let count = count.clone();
+        witness.node.on_message("", Box::new(move |_| _ = count.fetch_add(1, SeqCst))).unwrap();
+    }
+    for _ in 0..3_000 {
+        nodes[0].node.broadcast("", &[7; 10_000], false, LONG).unwrap();
+    }
+    for count in &counts[1..] {
+        eventually("all are heard", || count.load(SeqCst) == 3_000, || format!("{counts:?}"));
+    }
+    assert!(nodes.iter().all(|w| !w.events().iter().any(|e| e.kind == EventKind::Gap)));
 }

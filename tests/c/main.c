@@ -26,6 +26,7 @@
     X(unheard) \
     X(overflow) \
     X(messages) \
+    X(broadcasts) \
     X(requests) \
     X(pulled_messages) \
     X(calls_in_callbacks) \

@@ -144,6 +144,39 @@ void test_messages(void) {
     free(chat);
 }
 
+void test_broadcasts(void) {
+    bruit_node *nodes[4];
+    ear *ears[4];
+    const char *names[] = {"a", "b", "c", "d"};
+    for (int n = 0; n < 4; n++) {
+        nodes[n] = test_started(names[n], "thread");
+        ears[n] = ear_new();
+        OK(bruit_node_on_message(nodes[n], "news", ear_hear, ears[n], NULL, NULL));
+        if (n > 0)
+            test_join(nodes[n], nodes[0]);
+    }
+    bruit_members *members;
+    for (int n = 0; n < 4; n++)
+        for (size_t known = 0; known < 4; bruit_members_free(members)) {
+            OK(bruit_node_members(nodes[n], &members));
+            known = bruit_members_len(members);
+            usleep(1000);
+        }
+    OK(bruit_node_broadcast(nodes[0], "news", "one", 3, 0));
+    OK(bruit_node_broadcast(nodes[1], "news", "two", 3, BRUIT_LOOPBACK | BRUIT_WAIT));
+    EQ(bruit_node_broadcast(nodes[1], "news", "", 0, 1), BRUIT_E_INVALID);
+    for (int n = 0; n < 4; n++) {
+        ear_reach(ears[n], n == 0 ? 1 : 2);
+        for (int i = 0; i < ears[n]->count; i++)
+            CHECK(strcmp(ears[n]->said[i], "a news one") == 0 || strcmp(ears[n]->said[i], "b news two") == 0);
+    }
+    for (int n = 0; n < 4; n++) {
+        OK(bruit_node_free(nodes[n]));
+        EQ(ears[n]->count, n == 0 ? 1 : 2);
+        free(ears[n]);
+    }
+}
+
 void test_requests(void) {
     bruit_node *a = test_started("a", "thread"), *b = test_started("b", "thread");
     ear *e = ear_new(), *answers = ear_new();

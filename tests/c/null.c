@@ -144,6 +144,9 @@ void test_null_pointers(void) {
     bruit_message *reply = NULL, *got[1];
     memset(&parcel, 0, sizeof parcel);
     parcel.size = sizeof parcel;
+    ROW(bruit_node_broadcast(NULL, "t", "x", 1, 0), BRUIT_E_HANDLE);
+    OK(bruit_node_broadcast(node, NULL, "x", 1, 0));
+    ROW(bruit_node_broadcast(node, "t", NULL, 1, 0), BRUIT_E_INVALID);
     ROW(bruit_node_send(NULL, "null", "t", "x", 1, 0), BRUIT_E_HANDLE);
     ROW(bruit_node_send(node, NULL, "t", "x", 1, 0), BRUIT_E_INVALID);
     OK(bruit_node_send(node, "null", NULL, "x", 1, 0));

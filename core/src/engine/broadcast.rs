@@ -24,7 +24,7 @@ const WOKEN: usize = 2;
 impl Engine {
     /// Says it to all members, and with `loopback` to ourselves. Returns its number among our broadcasts.
     ///
-    /// `E_STATE` unless the node is a member; `E_TOO_BIG` beyond `max_broadcast`; `E_BUSY` while more than `link_queue` bytes,
+    /// `E_STATE` unless the node is a member; `E_TOO_BIG` beyond `max_broadcast`; `E_BUSY` while more than a quarter of `link_queue`,
     /// or half of `broadcast_window`, are on their way that half of our neighbours have yet to confirm: [`Completion::Writable`](crate::outbox::Completion) to ourselves says when
     /// that is over. On failure nothing was said.
     pub fn broadcast(&mut self, now: Now, body: Body, loopback: bool, out: &mut Outbox) -> Result<u64> {
@@ -56,9 +56,9 @@ impl Engine {
         Ok(seq)
     }
 
-    /// What may be on its way: more would not fit in one link's queue, or be gone before it was asked for.
+    /// What may be on its way: with more the links' queues would be full of it, or it be gone before it was asked for.
     fn flow_limit(&self) -> usize {
-        self.config.link_queue.min(self.config.broadcast_window / 2)
+        (self.config.link_queue / 4).min(self.config.broadcast_window / 2)
     }
 
     /// Our neighbours in the overlay.

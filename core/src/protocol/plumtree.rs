@@ -129,7 +129,7 @@ struct Origin {
     pruned: Instant,
     /// What is to be announced.
     news: Option<(u64, u64)>,
-    /// Bytes that came straight from it and are not confirmed.
+    /// Bytes of its messages that are not confirmed, where it is a neighbour.
     unconfirmed: usize,
     heard: Instant,
     repair: Option<Box<Repair>>,
@@ -405,11 +405,12 @@ impl Plumtree {
             // §3.5: what came along it first makes a link eager.
             *lazy_in(&mut self.shared, origin, own) &= !bit;
         }
-        if hops == 1 {
-            origin.unconfirmed += gossip.data.len();
+        // By whatever way it came: the origin waits for its neighbours.
+        if let Some(link) = self.links.iter().flatten().find(|link| link.run == run) {
+            origin.unconfirmed += gossip.data.len() + 1;
             if origin.unconfirmed >= CONFIRM_EVERY.min(cx.config.broadcast_window / 8) {
                 origin.unconfirmed = 0;
-                cx.out.send(from, &Frame::Ihave { origin: run, first: seq, last: seq, hops, own });
+                cx.out.send(link.to, &Frame::Ihave { origin: run, first: seq, last: seq, hops, own });
             }
         }
         let body = Body::read(gossip.topic, gossip.data);
@@ -514,6 +515,12 @@ impl Plumtree {
             let Some((first, last)) = origin.news.take() else { continue };
             let own = origin.lazy.is_some();
             let lazy = *lazy_in(&mut self.shared, origin, own);
+            if let Some(link) = self.links.iter().flatten().find(|link| link.run == run)
+                && core::mem::take(&mut origin.unconfirmed) > 0
+            {
+                // What is left of a burst is confirmed, too.
+                cx.out.send(link.to, &Frame::Ihave { origin: run, first: last, last, hops: 1, own });
+            }
             let (first, last) = (first.max(self.window.low(run)), last.min(self.window.high(run)));
             for (slot, link) in self.links.iter().enumerate().filter(|&(slot, _)| lazy >> slot & 1 == 1) {
                 let Some(link) = link else { continue };

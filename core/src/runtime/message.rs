@@ -111,7 +111,7 @@ impl std::fmt::Debug for Message {
 impl Drop for Said {
     fn drop(&mut self) {
         let Some(node) = self.node.upgrade() else { return };
-        node.free(self.delivery.body.len());
+        node.free(self.delivery.weight());
         if let (false, Manner::Request { id }) = (*self.settled.get_mut(), self.delivery.manner) {
             let text = "the handler did not reply";
             let _ = node.answer(self.delivery.run, id, Err((Code::NoReply, text)));

@@ -70,7 +70,20 @@ impl Node {
     /// `E_NOT_FOUND`: no such member; `E_UNREACHABLE`: dead, or has left; `E_TOO_BIG`: above `max_message`; `E_BUSY`:
     /// `send_queue` is full, and still was after `wait` (a WRITABLE event follows). Nothing is sent in these cases.
     pub fn send(&self, to: &str, topic: &str, data: &[u8], how: Sending, wait: Wait) -> Result<Option<u64>> {
-        self.shared().send_message(to, &Body::new(topic, data)?, how, wait)
+        let body = Body::new(topic, data)?;
+        self.shared().send_patiently(to, wait, |live, now, out| live.engine.send(now, to, body.clone(), how, out))
+    }
+
+    /// Says something to all members, and with `loopback` to oneself: each hears it once. Returns its number among this
+    /// run's broadcasts.
+    ///
+    /// `E_TOO_BIG`: above `max_broadcast`; `E_BUSY`: the neighbours have yet to take what was said before, and still had
+    /// after `wait` (a WRITABLE event about this node itself follows). Nothing is said then.
+    pub fn broadcast(&self, topic: &str, data: &[u8], loopback: bool, wait: Wait) -> Result<u64> {
+        let (shared, body) = (self.shared(), Body::new(topic, data)?);
+        shared.send_patiently(&shared.name(), wait, |live, now, out| {
+            live.engine.broadcast(now, body.clone(), loopback, out)
+        })
     }
 
     /// Sends several messages under one lock. Each has an answer of its own, as from [`Node::send`] without waiting; to the
@@ -126,13 +139,19 @@ impl Node {
 }
 
 impl Shared {
-    fn send_message(self: &Arc<Self>, to: &str, body: &Body, how: Sending, wait: Wait) -> Result<Option<u64>> {
+    /// Tries again when there is room in the queue to that member, or in our own for broadcasts.
+    fn send_patiently<T>(
+        self: &Arc<Self>,
+        to: &str,
+        wait: Wait,
+        mut send: impl FnMut(&mut Live, Now, &mut Outbox) -> Result<T>,
+    ) -> Result<T> {
         self.check()?;
         let deadline = wait.deadline();
         loop {
             let (tell, told) = bounded(1);
             let sent = self.call(|live, out, now| {
-                let sent = live.engine.send(now, to, body.clone(), how, out);
+                let sent = send(live, now, out);
                 if wait != Wait::Now && is_busy(&sent) {
                     live.writers.entry(to.into()).or_default().push(tell);
                 }
@@ -226,7 +245,7 @@ impl Shared {
             if self.callbacks.listens_to(topic) || queues.iter().any(|queue| queue.listens_to(topic)) {
                 return true;
             }
-            unheard += message.body.len();
+            unheard += message.weight();
             self.tally.messages_unheard.fetch_add(1, Relaxed);
             if let Manner::Request { id } = message.manner {
                 let text = format!("nobody listens to {topic:?} there");
