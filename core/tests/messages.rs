@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bruit_core::engine::Sending::{BestEffort, Receipt, Reliable};
 use bruit_core::error::Code;
 use bruit_core::message::Manner;
-use bruit_core::runtime::{Message, Wait};
+use bruit_core::runtime::{Heard, Message, Wait};
 use bruit_core::view::EventKind;
 use support::{LIMIT, Witness, all_list, calm, cluster, config, eventually, set};
 
@@ -394,6 +394,47 @@ fn a_manual_node_hears_where_it_dispatches_and_keeps_the_order_of_events_and_mes
     }
     assert_eq!(*heard.lock().unwrap(), ["JOIN seed", "hello from seed"]);
     node.free().unwrap();
+}
+
+/// For handlers that run where only the application can run them.
+#[test]
+fn a_mixed_queue_has_events_and_messages_in_the_order_in_which_they_came() {
+    let a = Witness::start(&config("a", &[]));
+    let queue = a.node.mixed_queue(EventKind::Join.bit(), 16).unwrap();
+    queue.listen("x").unwrap();
+    queue.listen("x").unwrap();
+    assert_eq!(queue.listen("a\nb").unwrap_err().code, Code::Invalid);
+    let mut heard = Vec::new();
+    for name in ["b", "c"] {
+        let mut config = config(name, &[&a.address()]);
+        calm(&mut config);
+        let other = Witness::start(&config);
+        other.until("it knows", |w| w.told(EventKind::Join, "a"));
+        other.node.send("a", "y", b"unheard", Reliable, Wait::Now).unwrap();
+        other.node.send("a", "x", b"", Receipt, Wait::Now).unwrap();
+        other.until("it has it", |w| w.events().iter().any(|e| e.kind == EventKind::Receipt));
+        heard.extend(std::iter::from_fn(|| queue.try_next()).map(|heard| match heard {
+            Heard::Event(event) => format!("{} {}", event.kind.name(), event.member.unwrap().name),
+            Heard::Message(message) => format!("{} from {}", message.topic(), message.sender()),
+        }));
+        queue.ignore("x");
+    }
+    assert_eq!(heard, ["JOIN b", "x from b", "JOIN c", "x from c"], "one that is listened to twice is ignored twice");
+    let asked = a.node.request("a", "x", b"", LONG).unwrap_err();
+    assert_eq!(asked.code, Code::NoHandler);
+}
+
+#[test]
+fn a_reader_that_is_closed_listens_no_more_and_lets_go_of_what_waits() {
+    let [a, b] = pair(|_| {});
+    let queue = b.node.message_queue("q").unwrap();
+    let (tell, told) = mpsc::channel();
+    a.node.request_start("n001", "q", b"", None, Box::new(move |answer| _ = tell.send(answer))).unwrap();
+    assert!(queue.wait(LONG));
+    queue.close();
+    assert!(queue.is_closed() && queue.is_empty() && queue.wait(LONG));
+    assert_eq!(told.recv_timeout(LIMIT).unwrap().unwrap_err().code, Code::NoReply);
+    assert_eq!(a.node.request("n001", "q", b"", LONG).unwrap_err().code, Code::NoHandler);
 }
 
 #[test]

@@ -70,6 +70,11 @@ impl Message {
         matches!(self.manner(), Manner::Request { .. })
     }
 
+    /// A request that was answered: by us, or by whom we share it with.
+    pub fn is_answered(&self) -> bool {
+        self.is_request() && self.0.settled.load(Acquire)
+    }
+
     /// Answers a request: from any thread, also later. `E_STATE` for what is no request, or is answered; else as
     /// [`Node::send`](super::Node::send).
     pub fn reply(&self, data: &[u8]) -> Result<()> {

@@ -47,7 +47,7 @@ use crate::outbox::{Completion, Outbox, Packet, TOGETHER_MAX, Via};
 use crate::time::{Duration, Instant, Now};
 use crate::view::{Event, EventKind, View};
 use queue::Queue;
-pub use queue::{EventQueue, MessageQueue, Reader};
+pub use queue::{EventQueue, Heard, MessageQueue, MixedQueue, Reader};
 use talk::Asker;
 pub use talk::{Parcel, Sent, To};
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Weak};
 
 use super::super::callbacks::ALL_TOPICS;
 use super::super::fork::Born;
-use super::super::inbox::{Bounds, Inbox, Woke};
+use super::super::inbox::{Bounds, Inbox, Item, Woke};
+use super::super::lock::Mutex;
 use super::super::message::Message;
 use super::super::share::forked;
 use super::{NodeState, Shared, Wait};
@@ -25,6 +26,18 @@ pub struct EventQueue(Reader);
 #[derive(Debug)]
 pub struct MessageQueue(Reader);
 
+/// A queue of events and of messages in the order in which they came, for one reader that calls handlers by itself: on a
+/// thread that this library does not have, as an interpreter's. Its topics may change. Bounds as of the other two.
+#[derive(Debug)]
+pub struct MixedQueue(Reader);
+
+/// What a [`MixedQueue`] has.
+#[derive(Debug)]
+pub enum Heard {
+    Event(Event),
+    Message(Message),
+}
+
 /// One reader's end of a queue.
 pub struct Reader {
     queue: Option<Arc<Queue>>,
@@ -35,21 +48,19 @@ pub struct Reader {
 pub(crate) struct Queue {
     /// Of events; 0 for messages.
     pub mask: u32,
-    topic: Option<String>,
+    /// One that is listened to twice is there twice.
+    topics: Mutex<Vec<String>>,
     pub inbox: Inbox,
 }
 
 impl Queue {
-    pub fn events(mask: u32, capacity: usize) -> Queue {
-        Queue { mask, topic: None, inbox: Inbox::new(Bounds { capacity, members: 0, bytes: 0 }, true) }
-    }
-
-    pub fn messages(topic: &str, bytes: usize) -> Queue {
-        Queue { mask: 0, topic: Some(topic.into()), inbox: Inbox::new(Bounds { capacity: 1, members: 0, bytes }, true) }
+    fn new(mask: u32, topic: Option<&str>, capacity: usize, bytes: usize) -> Queue {
+        let topics = Mutex::new(topic.map(String::from).into_iter().collect());
+        Queue { mask, topics, inbox: Inbox::new(Bounds { capacity, members: 0, bytes }, true) }
     }
 
     pub fn listens_to(&self, topic: &str) -> bool {
-        self.topic.as_deref().is_some_and(|own| own == topic || own == ALL_TOPICS)
+        self.topics.lock().iter().any(|own| own == topic || own == ALL_TOPICS)
     }
 }
 
@@ -77,6 +88,48 @@ impl MessageQueue {
     }
 }
 
+impl MixedQueue {
+    pub fn try_next(&self) -> Option<Heard> {
+        if self.0.born.elsewhere() {
+            return None;
+        }
+        self.inbox().noticed();
+        let mut batch = Vec::with_capacity(1);
+        self.inbox().pop_before(u64::MAX, 1, &mut batch);
+        if let Some(node) = self.0.node.upgrade() {
+            node.settle();
+        }
+        batch.pop().and_then(|(_, item)| match item {
+            Item::Event(event) => Some(Heard::Event(event)),
+            Item::Message(message) => Some(Heard::Message(message)),
+            // Those go to the inbox of the node itself.
+            Item::Answer(..) => None,
+        })
+    }
+
+    /// Messages under this topic, or under all (`"*"`), come from now on. As often as it was called,
+    /// [`MixedQueue::ignore`] has to be.
+    pub fn listen(&self, topic: &str) -> Result<()> {
+        // Refuses what is no topic.
+        Body::new(topic, &[])?;
+        if self.0.born.elsewhere() {
+            return Err(forked());
+        }
+        self.0.queue().topics.lock().push(topic.into());
+        Ok(())
+    }
+
+    /// Those that wait already stay.
+    pub fn ignore(&self, topic: &str) {
+        if !self.0.born.elsewhere() {
+            let mut topics = self.0.queue().topics.lock();
+            if let Some(i) = topics.iter().position(|own| own == topic) {
+                topics.remove(i);
+            }
+        }
+    }
+}
+
 impl Deref for EventQueue {
     type Target = Reader;
 
@@ -86,6 +139,14 @@ impl Deref for EventQueue {
 }
 
 impl Deref for MessageQueue {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.0
+    }
+}
+
+impl Deref for MixedQueue {
     type Target = Reader;
 
     fn deref(&self) -> &Reader {
@@ -106,7 +167,26 @@ impl Reader {
         }
     }
 
-    /// The node has stopped: what is queued can still be taken, nothing will follow.
+    /// Nothing comes any more, and what waits is let go; whoever waits is told that it has ended. Dropping it does the same.
+    pub fn close(&self) {
+        if self.born.elsewhere() {
+            return;
+        }
+        self.unregister();
+        self.inbox().close();
+        let mut left = Vec::new();
+        self.inbox().pop_before(u64::MAX, usize::MAX, &mut left);
+        while !left.is_empty() {
+            // Requests among them are answered here, outside of all locks.
+            left.clear();
+            self.inbox().pop_before(u64::MAX, usize::MAX, &mut left);
+        }
+        if let Some(node) = self.node.upgrade() {
+            node.settle();
+        }
+    }
+
+    /// Closed, or the node has stopped: what is queued can still be taken, nothing will follow.
     pub fn is_closed(&self) -> bool {
         self.born.elsewhere() || self.inbox().is_closed()
     }
@@ -128,8 +208,20 @@ impl Reader {
         self.inbox().fd().map_err(|e| Error::io("cannot make an event descriptor", &e))
     }
 
+    fn unregister(&self) {
+        let (Some(queue), Some(node)) = (&self.queue, self.node.upgrade()) else { return };
+        let mut queues = node.queues.lock();
+        if let Some(i) = queues.iter().position(|q| Arc::ptr_eq(q, queue)) {
+            node.keep_losses(&queues.remove(i));
+        }
+    }
+
+    fn queue(&self) -> &Queue {
+        self.queue.as_ref().expect("taken in drop only")
+    }
+
     fn inbox(&self) -> &Inbox {
-        &self.queue.as_ref().expect("taken in drop only").inbox
+        &self.queue().inbox
     }
 }
 
@@ -141,32 +233,32 @@ impl std::fmt::Debug for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let queue = self.queue.take();
         if self.born.elsewhere() {
-            std::mem::forget((queue, std::mem::take(&mut self.node)));
-        } else if let (Some(queue), Some(node)) = (queue, self.node.upgrade()) {
+            std::mem::forget((self.queue.take(), std::mem::take(&mut self.node)));
+        } else {
             // The lock ends before the queue, whose messages may have something to say.
-            let mut queues = node.queues.lock();
-            if let Some(i) = queues.iter().position(|q| Arc::ptr_eq(q, &queue)) {
-                node.keep_losses(&queues.remove(i));
-            }
+            self.unregister();
         }
     }
 }
 
 impl Shared {
     pub(super) fn queue(self: &Arc<Self>, mask: u32, capacity: usize) -> Result<EventQueue> {
-        if capacity == 0 {
-            return Err(Error::new(Code::Invalid, "a queue needs room for one event at least"));
-        }
-        self.add_queue(Queue::events(mask, capacity)).map(EventQueue)
+        has_room(capacity)?;
+        self.add_queue(Queue::new(mask, None, capacity, 0)).map(EventQueue)
     }
 
     pub(super) fn message_queue(self: &Arc<Self>, topic: &str) -> Result<MessageQueue> {
         // Refuses what is no topic.
         Body::new(topic, &[])?;
         let bytes = self.config.lock().inbox_bytes;
-        self.add_queue(Queue::messages(topic, bytes)).map(MessageQueue)
+        self.add_queue(Queue::new(0, Some(topic), 1, bytes)).map(MessageQueue)
+    }
+
+    pub(super) fn mixed_queue(self: &Arc<Self>, mask: u32, capacity: usize) -> Result<MixedQueue> {
+        has_room(capacity)?;
+        let bytes = self.config.lock().inbox_bytes;
+        self.add_queue(Queue::new(mask, None, capacity, bytes)).map(MixedQueue)
     }
 
     fn add_queue(self: &Arc<Self>, queue: Queue) -> Result<Reader> {
@@ -182,5 +274,12 @@ impl Shared {
             queues.push(queue.clone());
         }
         Ok(Reader { queue: Some(queue), node: Arc::downgrade(self), born })
+    }
+}
+
+fn has_room(capacity: usize) -> Result<()> {
+    match capacity {
+        0 => Err(Error::new(Code::Invalid, "a queue needs room for one event at least")),
+        _ => Ok(()),
     }
 }

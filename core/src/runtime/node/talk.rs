@@ -9,7 +9,7 @@ use super::super::callbacks::{Handler, Pass};
 use super::super::inbox::Item;
 use super::super::log::level;
 use super::super::message::{AnswerFn, Message, MessageFn};
-use super::{EVER, Live, MessageQueue, Node, Shared, Wait, Wake, receive};
+use super::{EVER, Live, MessageQueue, MixedQueue, Node, Shared, Wait, Wake, receive};
 use crate::engine::Sending;
 use crate::error::{Code, Error, Result};
 use crate::id::RunId;
@@ -135,6 +135,12 @@ impl Node {
     /// A queue of its own for the messages under a topic, or under all (`"*"`), for one reader.
     pub fn message_queue(&self, topic: &str) -> Result<MessageQueue> {
         self.shared().message_queue(topic)
+    }
+
+    /// A queue of its own for the events of these kinds and for messages under the topics that it is told, in one order,
+    /// for one reader.
+    pub fn mixed_queue(&self, mask: u32, capacity: usize) -> Result<MixedQueue> {
+        self.shared().mixed_queue(mask, capacity)
     }
 }
 
