@@ -130,7 +130,7 @@ lint: tools $(VENV)/tested-with $(VENV)/wheel
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features bruit-core/sim --quiet -- -D warnings
 	$(CARGO) check --quiet --package bruit-core --no-default-features
-	$(BIN)/ruff check demo bench tests python
+	$(BIN)/ruff check demo bench tests python examples
 	cd python && ../$(BIN)/mypy src
 
 # Optimised: ten times as fast, which is worth the build.

@@ -1,9 +1,9 @@
-//! The Python module `bruit._native`: the node of bruit-core, its members and events, as thin Python objects.
+//! The Python module `bruit._native`: the node of bruit-core, its members, events and messages, as thin Python objects.
 //!
 //! What people import is written in Python, in `src/bruit`, on top of this. Three rules keep interpreter and library
 //! apart:
 //!
-//! 1. No thread of the library ever waits for the interpreter. Events come out of queues that Python threads read; log
+//! 1. No thread of the library ever waits for the interpreter. Events and messages come out of queues that Python threads read; log
 //!    lines go into a ring that a Python thread empties.
 //! 2. No thread waits for the library while it holds the interpreter: whatever may block runs inside `detach`, in slices
 //!    between which signals are looked at, so that Ctrl-C ends it.
@@ -12,6 +12,7 @@
 mod errors;
 mod log;
 mod members;
+mod message;
 mod node;
 mod pending;
 mod queue;
@@ -29,10 +30,12 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<log::LogRing>()?;
     module.add_class::<members::Member>()?;
     module.add_class::<members::Members>()?;
+    module.add_class::<message::Answers>()?;
+    module.add_class::<message::Message>()?;
     module.add_class::<node::Node>()?;
     module.add_class::<node::Runtime>()?;
     module.add_class::<pending::Pending>()?;
-    module.add_class::<queue::EventQueue>()?;
+    module.add_class::<queue::Queue>()?;
     module.add_class::<sim::SimReport>()?;
     module.add_class::<sim::SimWorld>()?;
     module.add_function(wrap_pyfunction!(sim::sim_check, module)?)?;

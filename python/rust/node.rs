@@ -2,19 +2,22 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bruit_core::config::Config;
+use bruit_core::engine::Sending;
 use bruit_core::error::{Code, Error, Result};
 use bruit_core::runtime::{self, Adopt, LogSink, NodeState, Stats, Wait};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
+use crate::SLICE;
 use crate::errors::{OrRaise, error};
 use crate::log::LogRing;
 use crate::members::Members;
+use crate::message::{self, Answers, payload};
 use crate::pending::Pending;
-use crate::queue::EventQueue;
+use crate::queue::{Of, Queue};
 
 /// Threads that several nodes share: give the same one to each. It ends with the last of them.
 #[pyclass(frozen, module = "bruit")]
@@ -205,11 +208,89 @@ impl Node {
         Ok(found)
     }
 
-    /// A `capacity` of None: as much as handlers need to lose no membership event.
-    fn queue(&self, py: Python<'_>, mask: u32, capacity: Option<usize>) -> PyResult<EventQueue> {
+    /// With a `timeout` (None: for ever) wait for room in slices: who gives up has sent nothing.
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn send(
+        &self,
+        py: Python<'_>,
+        to: &str,
+        data: &Bound<'_, PyAny>,
+        topic: &str,
+        reliable: bool,
+        receipt: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<u64>> {
+        let (node, data) = (self.node()?, payload(data)?);
+        let data = data.as_bytes();
+        let how = match (receipt, reliable) {
+            (true, _) => Sending::Receipt,
+            (false, true) => Sending::Reliable,
+            (false, false) => Sending::BestEffort,
+        };
+        let until = seconds(timeout)?.map(|d| Instant::now() + d);
+        loop {
+            let left = until.map_or(Duration::MAX, |u| u.saturating_duration_since(Instant::now()));
+            let wait = if left.is_zero() { Wait::Now } else { Wait::For(left.min(SLICE)) };
+            match py.detach(|| node.send(to, topic, data, how, wait)) {
+                Err(Error { code: Code::Busy, .. }) if wait != Wait::Now => py.check_signals()?,
+                sent => return sent.or_raise(),
+            }
+        }
+    }
+
+    /// Ask and wait for the answer.
+    fn request<'py>(
+        &self,
+        py: Python<'py>,
+        to: &str,
+        data: &Bound<'py, PyAny>,
+        topic: &str,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let (node, data) = (self.node()?, payload(data)?);
+        message::request(py, node, (to, topic, data.as_bytes()), seconds(timeout)?)
+    }
+
+    /// Ask; the answer comes to `answers`, under `token`. What it returns is for `cancel`.
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn request_start(
+        &self,
+        py: Python<'_>,
+        to: &str,
+        data: &Bound<'_, PyAny>,
+        topic: &str,
+        timeout: Option<f64>,
+        answers: &Bound<'_, Answers>,
+        token: u64,
+    ) -> PyResult<u64> {
+        let (node, data, timeout) = (self.node()?, payload(data)?, seconds(timeout)?);
+        let (data, answers) = (data.as_bytes(), answers.get());
+        py.detach(|| answers.ask(node, (to, topic, data), timeout, token)).or_raise()
+    }
+
+    fn cancel(&self, py: Python<'_>, request: u64) -> PyResult<()> {
         let node = self.node()?;
-        let capacity = capacity.unwrap_or(self.handlers_capacity);
-        Ok(EventQueue::new(py.detach(|| node.queue(mask, capacity)).or_raise()?, self.owner.clone()))
+        py.detach(|| node.cancel(request)).or_raise()
+    }
+
+    fn queue(&self, py: Python<'_>, mask: u32, capacity: usize) -> PyResult<Queue> {
+        let node = self.node()?;
+        let queue = py.detach(|| node.queue(mask, capacity)).or_raise()?;
+        Ok(Queue::new(Of::Events(queue), self.owner.clone()))
+    }
+
+    fn message_queue(&self, py: Python<'_>, topic: &str) -> PyResult<Queue> {
+        let node = self.node()?;
+        let queue = py.detach(|| node.message_queue(topic)).or_raise()?;
+        Ok(Queue::new(Of::Messages(queue), self.owner.clone()))
+    }
+
+    /// For handlers: all events, and the messages that it is told to `listen` to. As large as they need it to lose no
+    /// membership event.
+    fn handler_queue(&self, py: Python<'_>) -> PyResult<Queue> {
+        let (node, capacity) = (self.node()?, self.handlers_capacity);
+        let queue = py.detach(|| node.mixed_queue(u32::MAX, capacity)).or_raise()?;
+        Ok(Queue::new(Of::Both(queue), self.owner.clone()))
     }
 }
 

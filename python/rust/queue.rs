@@ -1,53 +1,102 @@
-//! A bounded queue of events for one reader, in a thread or in an event loop.
+//! A bounded queue of events, of messages, or of both, for one reader: in a thread or in an event loop.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bruit_core::runtime::{self, Wait};
+use bruit_core::error::Code;
+use bruit_core::runtime::{self, Heard, Reader, Wait};
 use bruit_core::view::Event;
 use pyo3::prelude::*;
 
 use crate::SLICE;
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, error};
 use crate::members::Member;
+use crate::message::Message;
 use crate::node::{Owner, seconds};
 
 /// (kind, changed, view, member, before, id, count, status, text), for `bruit.events.from_raw`.
 pub type Raw = (&'static str, u32, u64, Option<Member>, Option<Member>, u64, u64, i32, String);
 
 #[pyclass(frozen, module = "bruit._native")]
-pub struct EventQueue {
+pub struct Queue {
     /// None only while it is being dropped.
-    queue: Option<runtime::EventQueue>,
+    of: Option<Of>,
     owner: Arc<Owner>,
     closed: AtomicBool,
 }
 
-impl EventQueue {
-    pub fn new(queue: runtime::EventQueue, owner: Arc<Owner>) -> EventQueue {
-        EventQueue { queue: Some(queue), owner, closed: AtomicBool::new(false) }
-    }
+pub enum Of {
+    Events(runtime::EventQueue),
+    Messages(runtime::MessageQueue),
+    Both(runtime::MixedQueue),
+}
 
-    fn queue(&self) -> &runtime::EventQueue {
-        self.queue.as_ref().expect("there until dropped")
-    }
+#[derive(IntoPyObject)]
+pub enum Got {
+    Event(Raw),
+    Message(Message),
+}
 
-    fn pop(&self) -> Option<Raw> {
-        let open = !self.closed.load(Ordering::Acquire);
-        open.then(|| self.queue().try_next()).flatten().map(raw)
-    }
+impl Deref for Of {
+    type Target = Reader;
 
-    fn is_over(&self) -> bool {
-        self.closed.load(Ordering::Acquire) || self.queue().is_closed()
+    fn deref(&self) -> &Reader {
+        match self {
+            Of::Events(queue) => queue,
+            Of::Messages(queue) => queue,
+            Of::Both(queue) => queue,
+        }
     }
 }
 
-impl Drop for EventQueue {
+impl Of {
+    fn try_next(&self) -> Option<Heard> {
+        match self {
+            Of::Events(queue) => queue.try_next().map(Heard::Event),
+            Of::Messages(queue) => queue.try_next().map(Heard::Message),
+            Of::Both(queue) => queue.try_next(),
+        }
+    }
+}
+
+impl Queue {
+    pub fn new(of: Of, owner: Arc<Owner>) -> Queue {
+        Queue { of: Some(of), owner, closed: AtomicBool::new(false) }
+    }
+
+    fn of(&self) -> &Of {
+        self.of.as_ref().expect("there until dropped")
+    }
+
+    fn mixed(&self) -> PyResult<&runtime::MixedQueue> {
+        self.owner.check()?;
+        match self.of() {
+            Of::Both(queue) => Ok(queue),
+            _ => Err(error(Code::Invalid, "what this queue listens to does not change")),
+        }
+    }
+
+    fn pop(&self) -> Option<Got> {
+        let open = !self.closed.load(Ordering::Acquire);
+        let heard = open.then(|| self.of().try_next()).flatten()?;
+        Some(match heard {
+            Heard::Event(event) => Got::Event(raw(event)),
+            Heard::Message(message) => Got::Message(Message::new(message, self.owner.clone())),
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.closed.load(Ordering::Acquire) || self.of().is_closed()
+    }
+}
+
+impl Drop for Queue {
     fn drop(&mut self) {
-        let queue = self.queue.take();
+        let of = self.of.take();
         if self.owner.is_forked() {
-            std::mem::forget(queue);
+            std::mem::forget(of);
         }
     }
 }
@@ -60,47 +109,57 @@ pub fn raw(event: Event) -> Raw {
 }
 
 #[pymethods]
-impl EventQueue {
-    /// The next event, if one is there.
-    fn try_next(&self) -> PyResult<Option<Raw>> {
+impl Queue {
+    /// The next item, if one is there.
+    fn try_next(&self) -> PyResult<Option<Got>> {
         self.owner.check()?;
         Ok(self.pop())
     }
 
-    /// The next event; None after so many seconds (None: wait for ever), or when the queue has ended.
-    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Raw>> {
+    /// The next item; None after so many seconds (None: wait for ever), or when the queue has ended.
+    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Got>> {
         self.owner.check()?;
         let until = seconds(timeout)?.map(|d| Instant::now() + d);
         loop {
             let over = self.is_over();
-            let event = self.pop();
+            let got = self.pop();
             let left = until.map_or(Duration::MAX, |u| u.saturating_duration_since(Instant::now()));
-            if event.is_some() || over || left.is_zero() {
-                return Ok(event);
+            if got.is_some() || over || left.is_zero() {
+                return Ok(got);
             }
-            py.detach(|| self.queue().wait(Wait::For(left.min(SLICE))));
+            py.detach(|| self.of().wait(Wait::For(left.min(SLICE))));
             py.check_signals()?;
         }
     }
 
     /// As `next`, but waits until the queue ends and sees no signal: for a thread of its own.
-    fn take(&self, py: Python<'_>) -> PyResult<Option<Raw>> {
+    fn take(&self, py: Python<'_>) -> PyResult<Option<Got>> {
         self.owner.check()?;
         loop {
             let over = self.is_over();
-            let event = self.pop();
-            if event.is_some() || over {
-                return Ok(event);
+            let got = self.pop();
+            if got.is_some() || over {
+                return Ok(got);
             }
-            py.detach(|| self.queue().wait(Wait::Forever));
+            py.detach(|| self.of().wait(Wait::Forever));
         }
     }
 
-    /// Nothing more is given out, and whoever waits is woken.
-    fn close(&self) {
+    /// Of a queue for handlers: messages under this topic come, too. As often as it was called, `ignore` has to be.
+    fn listen(&self, topic: &str) -> PyResult<()> {
+        self.mixed()?.listen(topic).or_raise()
+    }
+
+    fn ignore(&self, topic: &str) -> PyResult<()> {
+        self.mixed()?.ignore(topic);
+        Ok(())
+    }
+
+    /// Nothing more comes, what waits is let go, and whoever waits is woken.
+    fn close(&self, py: Python<'_>) {
         self.closed.store(true, Ordering::Release);
         if !self.owner.is_forked() {
-            self.queue().wakeup();
+            py.detach(|| self.of().close());
         }
     }
 
@@ -111,9 +170,9 @@ impl EventQueue {
         Ok(self.is_over())
     }
 
-    /// Readable while events wait, and when the node has stopped. Never read or close it.
+    /// Readable while items wait, and when the node has stopped. Never read or close it.
     fn fileno(&self) -> PyResult<i32> {
         self.owner.check()?;
-        self.queue().fd().or_raise()
+        self.of().fd().or_raise()
     }
 }

@@ -39,6 +39,23 @@ def sync() -> int:
         hear.cancel()
         for event in node.events(timeout=1.0):
             print(describe(event))
+
+        @node.on_message("sum")
+        def add(message: bruit.Message) -> bytes:
+            return message.data + message.sender.encode()
+
+        @node.on_message
+        def default(message: bruit.Message) -> None:
+            message.reply(bytearray(b"x")) if message.is_request else None
+
+        every: bruit.Subscription = node.on_message(lambda message: None, topic="*")
+        other: bruit.Subscription = node.on_message("x", print)
+        for subscription in (add, default, every, other):
+            subscription.cancel()
+        number: Optional[int] = node.send("b", memoryview(b"x"), topic="x", receipt=True, timeout="1s")
+        answer: bytes = node.request("b", b"x", timeout=None).data
+        for message in node.messages("x", timeout=0):
+            print(message.topic, message.epoch, number, answer)
         try:
             return node.join(["10.0.0.1"], timeout=1) + view + len(names) + len(some) + first.port
         except bruit.TimeoutError as error:
@@ -56,6 +73,15 @@ async def asynchronous() -> None:
         async def hear(event: bruit.Event) -> None:
             await asyncio.sleep(0)
 
+        @node.on_message("sum")
+        async def add(message: bruit.Message) -> bytes:
+            return message.data
+
+        async for message in node.amessages():
+            message.fail("not now")
+        reply: bruit.Reply = await node.request("b", b"x", topic="sum")
+        number: Optional[int] = await node.send("b", reply.data, reliable=True)
+        print(number)
         answered: int = await node.join(["a", "b"], timeout=timedelta(seconds=1))
         print(answered)
 

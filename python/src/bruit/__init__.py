@@ -1,4 +1,4 @@
-"""bruit: know your peers. Gossip membership, failure detection and shared metadata, inside your program.
+"""bruit: know your peers. Gossip membership, failure detection, shared metadata and messages, inside your program.
 
     import bruit
 
@@ -31,10 +31,11 @@ except ImportError as _error:  # pragma: no cover - only where the interpreter d
 
 from bruit import errors, events
 from bruit._convert import Duration, Key, Option, OptionValue, generate_key, options
-from bruit._native import Member, Members, Runtime
+from bruit._message import Reply
+from bruit._native import Member, Members, Message, Runtime
 from bruit._node import Meta, Node, Subscription
 from bruit._states import MemberState, NodeState
-from bruit._stream import EventStream
+from bruit._stream import EventStream, MessageStream
 from bruit.errors import (
     AddressError,
     AuthError,
@@ -135,6 +136,8 @@ __all__ = [
     "MemberSuspect",
     "MemberUpdated",
     "Members",
+    "Message",
+    "MessageStream",
     "Meta",
     "NameConflict",
     "NoHandlerError",
@@ -150,6 +153,7 @@ __all__ = [
     "Receipt",
     "RefusedError",
     "RemoteError",
+    "Reply",
     "Runtime",
     "Settled",
     "StateError",

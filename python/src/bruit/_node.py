@@ -14,18 +14,20 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union, overload
 
-from bruit import _convert, _log, _native
+from bruit import _convert, _log, _message, _native
 from bruit._convert import Duration, Key, MetaValue, OptionValue, seconds
+from bruit._message import ALL_TOPICS, Data, Message, Reply
 from bruit._native import Member, Members
 from bruit._states import NODE_STATES, NodeState
-from bruit._stream import KIND_BITS, EventStream
+from bruit._stream import KIND_BITS, EventStream, MessageStream, Stream
 from bruit.errors import BruitError, DeadlockError, ForkedError, InvalidError, NotFoundError, StateError, TimeoutError
-from bruit.events import Event, EventsLost, Kinds, from_raw, mask
+from bruit.events import Event, EventsLost, Kinds, Raw, from_raw, mask
 
 __all__ = ["Meta", "Node", "Subscription"]
 
 SelfNode = TypeVar("SelfNode", bound="Node")
 Handler = Callable[[Any], object]
+MessageHandler = Callable[[Message], object]
 H = TypeVar("H", bound=Handler)
 
 Want = Union[int, Callable[[Members], object]]
@@ -90,16 +92,20 @@ class Meta(MutableMapping[str, str]):
 
 
 class Subscription:
-    """A handler's registration, as `on_event` returns it. Calling it calls the handler, so it can be a decorator's result."""
+    """A handler's registration, as `on_event` and `on_message` return it.
 
-    def __init__(self, callbacks: _Callbacks, fn: Handler, kinds: int) -> None:
+    Calling it calls the handler, so it can be a decorator's result.
+    """
+
+    def __init__(self, callbacks: _Callbacks, fn: Handler, kinds: int, topic: Optional[str]) -> None:
         self._callbacks = callbacks
         self._fn = fn
         self._kinds = kinds
+        self._topic = topic
         self._active = True
 
-    def __call__(self, event: Any) -> object:
-        return self._fn(event)
+    def __call__(self, what: Any) -> object:
+        return self._fn(what)
 
     def __repr__(self) -> str:
         return f"<bruit.Subscription of {self._fn!r}{'' if self._active else ', canceled'}>"
@@ -124,18 +130,22 @@ class Subscription:
 
 
 class _Callbacks:
-    """Runs one node's handlers, one event at a time, on one Python thread that takes events from a queue.
+    """Runs one node's handlers, one call at a time, on one Python thread that takes events and messages from a queue.
 
     The thread is Python's own, so that no thread of the library ever waits for the interpreter. It refers to the queue
     but not to the node: a node that nobody refers to any more goes away although its handlers run.
+
+    A call takes no lock, for there may be half a million of them a second. It says that it runs, then looks whether it may;
+    who cancels says that it may not, then looks whether it runs. The same between the end of a call and who waits for it.
     """
 
-    def __init__(self, queue: _native.EventQueue) -> None:
+    def __init__(self, queue: _native.Queue) -> None:
         self._queue = queue
         self._pid = os.getpid()
         self._subscriptions: list[Subscription] = []
         self._changed = threading.Condition()
         self._running: Optional[Subscription] = None
+        self._waiting = 0
         self._thread: Optional[threading.Thread] = None
         self._closed = False
 
@@ -145,14 +155,21 @@ class _Callbacks:
                 self._thread = threading.Thread(target=self._run, name=f"bruit-py {name}", daemon=True)
                 self._thread.start()
 
-    def add(self, fn: Handler, kinds: int) -> Subscription:
-        subscription = Subscription(self, fn, kinds)
+    def add(self, fn: Handler, kinds: int, topic: Optional[str]) -> Subscription:
+        subscription = Subscription(self, fn, kinds, topic)
         self.adopt(subscription)
         return subscription
 
     def adopt(self, subscription: Subscription) -> None:
         with self._changed:
+            # Listed first: a message that comes has its handler.
             self._subscriptions.append(subscription)
+            if subscription._topic is not None:
+                try:
+                    self._queue.listen(subscription._topic)
+                except BaseException:
+                    self._subscriptions.remove(subscription)
+                    raise
 
     def cancel(self, subscription: Subscription) -> None:
         if os.getpid() != self._pid:
@@ -163,8 +180,14 @@ class _Callbacks:
             subscription._active = False
             if subscription in self._subscriptions:
                 self._subscriptions.remove(subscription)
-            while self._running is subscription and not self.is_current():
-                self._changed.wait()
+                if subscription._topic is not None:
+                    self._queue.ignore(subscription._topic)
+            self._waiting += 1
+            try:
+                while self._running is subscription and not self.is_current():
+                    self._changed.wait()
+            finally:
+                self._waiting -= 1
 
     def is_current(self) -> bool:
         """Are we in a callback of this node?"""
@@ -186,33 +209,54 @@ class _Callbacks:
 
     def _run(self) -> None:
         while True:
-            raw = self._queue.take()
-            if raw is None:
+            item = self._queue.take()
+            if item is None:
                 return
-            event = from_raw(raw)
-            bit = KIND_BITS[raw[0]]
-            for subscription in tuple(self._subscriptions):
-                if subscription._kinds & bit:
-                    self._call(subscription, event)
-                elif isinstance(event, EventsLost):
-                    _log.say(logging.WARNING, "%d events were dropped before %r could see them", event.count, subscription._fn)
-            # Or the last event would stay alive until the next one comes, and with it what its members refer to.
-            del raw, event
+            if isinstance(item, Message):
+                self._hear(item)
+            else:
+                self._see(item)
+            # Or the last one would stay alive until the next one comes, and with it what it refers to.
+            del item
 
-    def _call(self, subscription: Subscription, event: Event) -> None:
-        with self._changed:
-            if self._closed or not subscription._active:
-                return
-            self._running = subscription
+    def _see(self, raw: Raw) -> None:
+        event = from_raw(raw)
+        bit = KIND_BITS[raw[0]]
+        for subscription in tuple(self._subscriptions):
+            if subscription._kinds & bit:
+                self._call(subscription, event)
+            elif isinstance(event, EventsLost) and subscription._topic is None:
+                _log.say(logging.WARNING, "%d events were dropped before %r could see them", event.count, subscription._fn)
+
+    def _hear(self, message: Message) -> None:
+        topic, heard = message.topic, False
+        for subscription in tuple(self._subscriptions):
+            own = subscription._topic
+            if own == topic or own == ALL_TOPICS:
+                heard |= self._call(subscription, message)
+        if not heard:
+            _message.unheard(message)
+
+    def _call(self, subscription: Subscription, what: Union[Event, Message]) -> bool:
+        """False where the handler has not run."""
+        self._running = subscription
         try:
-            subscription._fn(event)
-        except BaseException:
+            if self._closed or not subscription._active:
+                return False
+            outcome = subscription._fn(what)
+            if outcome is not None and isinstance(what, Message):
+                _message.answer(what, outcome)
+        except BaseException as error:
             # Never fatal, SystemExit included: this thread has other handlers to serve.
-            _log.say(logging.ERROR, "handler %r failed on %r", subscription._fn, event, trace=True)
+            _log.say(logging.ERROR, "handler %r failed on %r", subscription._fn, what, trace=True)
+            if isinstance(what, Message):
+                _message.fail(what, error)
         finally:
-            with self._changed:
-                self._running = None
-                self._changed.notify_all()
+            self._running = None
+            if self._waiting:
+                with self._changed:
+                    self._changed.notify_all()
+        return True
 
 
 class _Made(NamedTuple):
@@ -267,7 +311,7 @@ class NodeBase:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._callbacks: Optional[_Callbacks] = None
-        self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
 
     def _remake(self) -> None:
         """Before the start: another native node with the same listeners. A child may share nothing else with its parent."""
@@ -402,14 +446,26 @@ class NodeBase:
         """As `events`, to be read with ``async for``."""
         return self.events(timeout=timeout, buffer=buffer, kinds=kinds)
 
+    # Messages.
+
+    def messages(self, topic: str = ALL_TOPICS, *, timeout: Optional[Duration] = None) -> MessageStream:
+        """A stream of the messages that come from now on under a topic, or under all (``"*"``).
+
+        `timeout`: end after so long a silence (None: never). `InvalidError` for what is no topic.
+        """
+        return MessageStream(self, topic, timeout)
+
+    def amessages(self, topic: str = ALL_TOPICS, *, timeout: Optional[Duration] = None) -> MessageStream:
+        """As `messages`, to be read with ``async for``."""
+        return self.messages(topic, timeout=timeout)
+
     # Inside.
 
     def _callbacks_made(self) -> _Callbacks:
         self._check_fork()
         with self._lock:
             if self._callbacks is None:
-                queue = self._native.queue(mask(None, KIND_BITS), None)
-                self._callbacks = _Callbacks(queue)
+                self._callbacks = _Callbacks(self._native.handler_queue())
             return self._callbacks
 
     def _check_fork(self) -> None:
@@ -576,7 +632,74 @@ class Node(NodeBase):
             raise TypeError(f"on_event: expected a callable, not {fn!r}")
         bits = mask(kinds, KIND_BITS)
         callbacks = self._callbacks_made()
-        subscription = callbacks.add(fn, bits)
+        subscription = callbacks.add(fn, bits, None)
+        if self._native.state != 0:
+            callbacks.start(self.name)
+        return subscription
+
+    def send(
+        self,
+        to: str,
+        data: Data,
+        *,
+        topic: str = "",
+        reliable: bool = False,
+        receipt: bool = False,
+        timeout: Optional[Duration] = None,
+    ) -> Optional[int]:
+        """Send a message to a member, this node included. When it returns the message is queued.
+
+        data: bytes, or any object with a buffer; it is copied.
+        topic: at most 64 bytes; "" is the default topic.
+        reliable: once, and in the order of its topic, as long as both nodes live and know each other. Else, if it fits in one, it
+            goes in a datagram, which may be lost or overtaken.
+        receipt: reliable, and the number that is returned comes back in a `Receipt` event when the other node has it.
+        timeout: how long to wait for room where too much waits for that member (`send_queue`); None: not at all.
+
+        `BusyError`: no room in time; a `Writable` event follows. `NotFoundError`: no such member. `UnreachableError`: dead, or
+        has left. `TooBigError`: above `max_message`. In all of them nothing is sent.
+        """
+        patience = 0.0 if timeout is None else seconds(timeout, "timeout")
+        return self._native.send(to, data, topic, reliable, receipt, patience)
+
+    def request(self, to: str, data: Data, *, topic: str = "", timeout: Optional[Duration] = 1.0) -> Reply:
+        """Ask a member, and wait for its answer: ``node.request("b", b"2+3", topic="sum").data``.
+
+        `TimeoutError`: no answer in time (None: wait for ever); the member may have acted, or may yet. `NoHandlerError`: nobody
+        listens to that topic there. `RemoteError`: its handler failed; the text says how. `NoReplyError`: its handler did not
+        answer. `UnreachableError`: dead, or has left, also meanwhile. `LimitError`: `max_requests` wait already.
+        `CanceledError`: this node was stopped meanwhile. `DeadlockError`: in a callback, to oneself. And those of `send`.
+        """
+        patience = seconds(timeout, "timeout")
+        if self._callbacks is not None and self._callbacks.is_current() and to == self.name:
+            raise DeadlockError("request() to oneself in a callback would wait for itself")
+        return Reply(self._native.request(to, data, topic, patience), to, topic)
+
+    @overload
+    def on_message(self, what: MessageHandler, *, topic: Optional[str] = None) -> Subscription: ...
+    @overload
+    def on_message(self, what: str, fn: MessageHandler) -> Subscription: ...
+    @overload
+    def on_message(self, what: str, fn: None = None) -> Callable[[MessageHandler], Subscription]: ...
+    @overload
+    def on_message(self, what: None = None, *, topic: Optional[str] = None) -> Callable[[MessageHandler], Subscription]: ...
+    def on_message(self, what: Any = None, fn: Any = None, *, topic: Optional[str] = None) -> Any:
+        """Call ``fn(message)`` for every message under a topic, or under all (``"*"``); also a decorator.
+
+            @node.on_message("sum")
+            def add(message):
+                return str(sum(map(int, message.data.split(b"+")))).encode()
+
+        Every handler that matches runs, in the order of registration. They share a thread with the handlers of events, and
+        one order: a member's `MemberJoined` comes before its first message. A request (`Message.is_request`) is answered by
+        the first handler that returns bytes, or calls `Message.reply` or `Message.fail`, there or later. An exception is
+        logged, and fails the request: `RemoteError` for who asked.
+        """
+        topic, handler = _message.topic_and_handler(what, fn, topic)
+        if handler is None:
+            return lambda given: self.on_message(given, topic=topic)
+        callbacks = self._callbacks_made()
+        subscription = callbacks.add(handler, 0, topic)
         if self._native.state != 0:
             callbacks.start(self.name)
         return subscription

@@ -1,13 +1,14 @@
-"""A node's events as an iterator, for ``for`` and for ``async for``."""
+"""A node's events, or messages, as an iterator, for ``for`` and for ``async for``."""
 
 from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar
 
 from bruit import _native
 from bruit._convert import Duration, seconds
+from bruit._native import Message
 from bruit.events import Event, Kinds, from_raw, mask
 
 if TYPE_CHECKING:
@@ -18,40 +19,40 @@ if TYPE_CHECKING:
 KIND_BITS: dict[str, int] = _native.event_kinds()
 
 
-class EventStream:
-    """The events of one node, in order, from the moment it was made.
+T = TypeVar("T")
+S = TypeVar("S", bound="Stream[Any]")
 
-    Iterate it with ``for`` or with ``async for``. It ends when the node has stopped or failed and everything before
-    that was read (having left is no end: `Node.stop` follows); when it was closed; or after `timeout` without an event,
-    and then it can be iterated again.
-    Up to `buffer` events wait in it. A reader that is slower than that gets an `EventsLost` with the number dropped
-    (whatever `kinds` it asked for), and should look at `Node.members`.
 
-    Nothing is lost by cancelling an ``__anext__``: an event is only taken from the stream when it is returned.
-    """
+class Stream(Generic[T]):
+    """What `EventStream` and `MessageStream` have in common."""
 
-    def __init__(self, node: NodeBase, kinds: Kinds, timeout: Optional[Duration], buffer: int) -> None:
+    def __init__(self, node: NodeBase, timeout: Optional[Duration]) -> None:
         self._node = node
         self._timeout = seconds(timeout, "timeout")
-        self._bits = mask(kinds, KIND_BITS)
-        self._buffer = buffer
         self._lock = threading.RLock()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._waiters: set[asyncio.Future[bool]] = set()
         self._pid = os.getpid()
         self._queue = self._attached()
 
-    def __repr__(self) -> str:
-        return f"<bruit.EventStream of {self._node!r}>"
+    def _open(self, native: _native.Node) -> _native.Queue:
+        raise NotImplementedError
 
-    def _attached(self) -> _native.EventQueue:
-        queue = self._node._native.queue(self._bits, self._buffer)
+    def _made(self, item: Any) -> T:
+        """Of what the queue gives."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<bruit.{type(self).__name__} of {self._node!r}>"
+
+    def _attached(self) -> _native.Queue:
+        queue = self._open(self._node._native)
         with self._node._lock:
             self._node._streams.add(self)
         return queue
 
     def _reattach(self) -> None:
-        """The node's native part is another one than it was. Whoever waits goes on waiting, for events of the new one."""
+        """The node's native part is another one than it was. Whoever waits goes on waiting, for what the new one has."""
         queue = self._attached()
         if self._pid != os.getpid():
             # Whoever waited did so in the parent, in a loop whose descriptors are still the parent's too.
@@ -73,13 +74,13 @@ class EventStream:
         if self._node._pid == os.getpid():
             self._poke()
 
-    def __enter__(self) -> EventStream:
+    def __enter__(self: S) -> S:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def __aenter__(self) -> EventStream:
+    async def __aenter__(self: S) -> S:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -87,40 +88,40 @@ class EventStream:
 
     # Threads: the wait happens in the native queue, without the GIL, and notices Ctrl-C.
 
-    def __iter__(self) -> EventStream:
+    def __iter__(self: S) -> S:
         return self
 
-    def __next__(self) -> Event:
-        event = self._next(self._timeout)
-        if event is None:
+    def __next__(self) -> T:
+        item = self._next(self._timeout)
+        if item is None:
             raise StopIteration
-        return event
+        return item
 
-    def next(self, timeout: Optional[Duration] = None) -> Optional[Event]:
-        """The next event, or None after `timeout` (None: wait for ever) or when the stream has ended."""
+    def next(self, timeout: Optional[Duration] = None) -> Optional[T]:
+        """The next one, or None after `timeout` (None: wait for ever) or when the stream has ended."""
         return self._next(seconds(timeout, "timeout"))
 
-    def _next(self, timeout: Optional[float]) -> Optional[Event]:
+    def _next(self, timeout: Optional[float]) -> Optional[T]:
         while True:
             queue = self._queue
-            raw = queue.next(timeout)
-            if raw is not None:
-                return from_raw(raw)
+            item = queue.next(timeout)
+            if item is not None:
+                return self._made(item)
             if queue is self._queue:
                 return None
 
-    # asyncio: the loop watches the queue's descriptor itself, so no thread is between it and the event.
+    # asyncio: the loop watches the queue's descriptor itself, so no thread is in between.
 
-    def __aiter__(self) -> EventStream:
+    def __aiter__(self: S) -> S:
         return self
 
-    async def __anext__(self) -> Event:
-        event = await self.anext(self._timeout)
-        if event is None:
+    async def __anext__(self) -> T:
+        item = await self.anext(self._timeout)
+        if item is None:
             raise StopAsyncIteration
-        return event
+        return item
 
-    async def anext(self, timeout: Optional[Duration] = None) -> Optional[Event]:
+    async def anext(self, timeout: Optional[Duration] = None) -> Optional[T]:
         """As `next`, for coroutines. Cancelling it loses nothing."""
         import asyncio
 
@@ -128,12 +129,12 @@ class EventStream:
         patience = seconds(timeout, "timeout")
         until = None if patience is None else loop.time() + patience
         while True:
-            # No await between taking an event and returning it: that is what makes cancelling safe.
+            # No await between taking one and returning it: that is what makes cancelling safe.
             queue = self._queue
             ended = queue.ended
-            raw = queue.try_next()
-            if raw is not None:
-                return from_raw(raw)
+            item = queue.try_next()
+            if item is not None:
+                return self._made(item)
             if queue is self._queue and (ended or not await self._readable(loop, until)):
                 return None
 
@@ -152,7 +153,7 @@ class EventStream:
     def _watch(self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[bool]) -> None:
         with self._lock:
             if self._waiters and self._loop is not loop:
-                raise RuntimeError("this EventStream is being awaited in another event loop")
+                raise RuntimeError(f"this {type(self).__name__} is being awaited in another event loop")
             self._loop = loop
             self._waiters.add(waiter)
         loop.add_reader(self._queue.fileno(), self._wake)
@@ -175,7 +176,7 @@ class EventStream:
         for waiter in waiters:
             _resolve(waiter, True)
 
-    def _moved(self, loop: asyncio.AbstractEventLoop, old: _native.EventQueue) -> None:
+    def _moved(self, loop: asyncio.AbstractEventLoop, old: _native.Queue) -> None:
         """In the loop: that queue is not read any more.
 
         It lives until here, because a closed descriptor cannot be taken from a loop, and its number may soon be another's.
@@ -195,6 +196,52 @@ class EventStream:
             loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
             pass  # The loop is closed, and with it everybody who waited there.
+
+
+class EventStream(Stream[Event]):
+    """The events of one node, in order, from the moment it was made.
+
+    Iterate it with ``for`` or with ``async for``. It ends when the node has stopped or failed and everything before
+    that was read (having left is no end: `Node.stop` follows); when it was closed; or after `timeout` without an event,
+    and then it can be iterated again.
+    Up to `buffer` events wait in it. A reader that is slower than that gets an `EventsLost` with the number dropped
+    (whatever `kinds` it asked for), and should look at `Node.members`.
+
+    Nothing is lost by cancelling an ``__anext__``: an event is only taken from the stream when it is returned.
+    """
+
+    def __init__(self, node: NodeBase, kinds: Kinds, timeout: Optional[Duration], buffer: int) -> None:
+        self._bits = mask(kinds, KIND_BITS)
+        self._buffer = buffer
+        super().__init__(node, timeout)
+
+    def _open(self, native: _native.Node) -> _native.Queue:
+        return native.queue(self._bits, self._buffer)
+
+    def _made(self, item: Any) -> Event:
+        return from_raw(item)
+
+
+class MessageStream(Stream[Message]):
+    """The messages that a node gets under one topic, or under all, from the moment it was made.
+
+    Iterate it with ``for`` or with ``async for``; it ends as an `EventStream` does. Nothing is lost by cancelling an
+    ``__anext__``. A slow reader makes the senders of reliable messages and of requests wait; of best-effort messages
+    those that wait longest are dropped (`inbox_bytes`), and `Node.stats` counts them as ``events_dropped``.
+
+    Requests come as well: whoever reads one answers it, with `Message.reply` or `Message.fail`.
+    """
+
+    def __init__(self, node: NodeBase, topic: str, timeout: Optional[Duration]) -> None:
+        self._topic = topic
+        super().__init__(node, timeout)
+
+    def _open(self, native: _native.Node) -> _native.Queue:
+        return native.message_queue(self._topic)
+
+    def _made(self, item: Any) -> Message:
+        message: Message = item
+        return message
 
 
 def _resolve(waiter: asyncio.Future[Any], value: bool) -> None:

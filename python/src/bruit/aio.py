@@ -4,30 +4,35 @@
         await node.wait_for(3, timeout=5)
         async for event in node.events():
             ...
+        print((await node.request("b", b"2+3", topic="sum")).data)
 
-Nothing here blocks the event loop, and events go from the library to the loop through a descriptor that the loop
-watches, without a thread in between. Cancelling is safe everywhere: a cancelled wait for an event loses no event, and a
-cancelled `join`, `leave` or `stop` goes on by itself, as after its `TimeoutError`; a cancelled `start` stops the node.
+Nothing here blocks the event loop, and events, messages and answers go from the library to the loop through a descriptor
+that the loop watches, without a thread in between. Cancelling is safe everywhere: a cancelled wait for an event or a
+message loses none, a cancelled `request` is cancelled in the library, and a cancelled `join`, `leave` or `stop` goes on by
+itself, as after its `TimeoutError`; a cancelled `start` stops the node.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
+import weakref
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Callable, Optional, TypeVar, Union, overload
 
-from bruit import _convert, _log, _native
+from bruit import _convert, _log, _message, _native
 from bruit._convert import Duration, seconds
+from bruit._message import Data, Message, Reply
 from bruit._native import Members
-from bruit._node import Handler, NodeBase, Want, ended, not_in_time, satisfied
-from bruit._stream import EventStream
-from bruit.errors import BruitError, TimeoutError
-from bruit.events import Event, Kinds
+from bruit._node import Handler, MessageHandler, NodeBase, Want, ended, not_in_time, satisfied
+from bruit._stream import EventStream, MessageStream, Stream
+from bruit.errors import BruitError, BusyError, TimeoutError
+from bruit.events import Event, Kinds, Writable
 
-__all__ = ["EventStream", "Node", "Subscription"]
+__all__ = ["EventStream", "MessageStream", "Node", "Subscription"]
 
 SelfNode = TypeVar("SelfNode", bound="Node")
 
@@ -43,6 +48,7 @@ class Node(NodeBase):
         super()._make()
         # The tasks outlive the native node of before a start, as their streams do.
         self._handlers: set[asyncio.Task[None]] = getattr(self, "_handlers", set())
+        self._asking: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Asking] = weakref.WeakKeyDictionary()
 
     async def start(self) -> Node:
         """As `bruit.Node.start`. Cancelled, it stops the node."""
@@ -113,10 +119,74 @@ class Node(NodeBase):
             return lambda given: self.on_event(given, kinds=kinds)
         if not callable(fn):
             raise TypeError(f"on_event: expected a callable, not {fn!r}")
-        subscription = Subscription(fn, self.events(kinds=kinds))
+        return self._subscribed(fn, self.events(kinds=kinds))
+
+    def _subscribed(self, fn: Handler, stream: Stream[Any]) -> Subscription:
+        subscription = Subscription(fn, stream)
         self._handlers.add(subscription._task)
         subscription._task.add_done_callback(self._handlers.discard)
         return subscription
+
+    async def send(
+        self,
+        to: str,
+        data: Data,
+        *,
+        topic: str = "",
+        reliable: bool = False,
+        receipt: bool = False,
+        timeout: Optional[Duration] = None,
+    ) -> Optional[int]:
+        """As `bruit.Node.send`. Cancelled while it waits for room, it has sent nothing."""
+
+        def now() -> Optional[int]:
+            return self._native.send(to, data, topic, reliable, receipt, 0.0)
+
+        patience = 0.0 if timeout is None else seconds(timeout, "timeout")
+        try:
+            return now()
+        except BusyError:
+            if patience == 0:
+                raise
+        loop = asyncio.get_running_loop()
+        until = None if patience is None else loop.time() + patience
+        with self.events(kinds=Writable) as room:
+            while True:
+                try:
+                    return now()
+                except BusyError:
+                    left = None if until is None else max(0.0, until - loop.time())
+                    if left == 0:
+                        raise
+                # Of this member or another one; or the node has stopped, which the next try finds.
+                await room.anext(left)
+
+    async def request(self, to: str, data: Data, *, topic: str = "", timeout: Optional[Duration] = 1.0) -> Reply:
+        """As `bruit.Node.request`. Cancelled, the request is as well; the member may act on it all the same."""
+        patience = seconds(timeout, "timeout")
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            asking = self._asking.get(loop) or self._asking.setdefault(loop, _Asking())
+        return Reply(await asking.ask(self._native, to, data, topic, patience), to, topic)
+
+    @overload
+    def on_message(self, what: MessageHandler, *, topic: Optional[str] = None) -> Subscription: ...
+    @overload
+    def on_message(self, what: str, fn: MessageHandler) -> Subscription: ...
+    @overload
+    def on_message(self, what: str, fn: None = None) -> Callable[[MessageHandler], Subscription]: ...
+    @overload
+    def on_message(self, what: None = None, *, topic: Optional[str] = None) -> Callable[[MessageHandler], Subscription]: ...
+    def on_message(self, what: Any = None, fn: Any = None, *, topic: Optional[str] = None) -> Any:
+        """As `bruit.Node.on_message`, in this event loop: what the handler returns is awaited, if that can be.
+
+        A handler's calls come one after another, each when the one before has ended; one that takes its time should begin a
+        task, which answers with `Message.reply`. Several handlers do not wait for each other.
+        """
+        topic, handler = _message.topic_and_handler(what, fn, topic)
+        if handler is None:
+            return lambda given: self.on_message(given, topic=topic)
+        return self._subscribed(handler, self.messages(topic))
 
     async def __aenter__(self: SelfNode) -> SelfNode:
         if self._native.state == 0:
@@ -152,13 +222,13 @@ class Node(NodeBase):
 class Subscription:
     """A handler's registration: a task in the event loop that reads a stream. Calling it calls the handler."""
 
-    def __init__(self, fn: Handler, stream: EventStream) -> None:
+    def __init__(self, fn: Handler, stream: Stream[Any]) -> None:
         self._fn = fn
         self._stream = stream
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def __call__(self, event: Any) -> object:
-        return self._fn(event)
+    def __call__(self, what: Any) -> object:
+        return self._fn(what)
 
     def __repr__(self) -> str:
         return f"<bruit.aio.Subscription of {self._fn!r}{'' if self.active else ', ended'}>"
@@ -175,16 +245,64 @@ class Subscription:
             self._task.cancel()
 
     async def _run(self) -> None:
-        async for event in self._stream:
-            await self._call(event)
+        while (what := await self._stream.anext()) is not None:
+            await self._call(what)
+            # Or the last one would stay alive until the next one comes: a request would wait for its answer.
+            del what
 
-    async def _call(self, event: Event) -> None:
+    async def _call(self, what: Union[Event, Message]) -> None:
         try:
-            outcome = self._fn(event)
+            outcome = self._fn(what)
             if inspect.isawaitable(outcome):
-                await outcome
-        except Exception:
-            _log.say(logging.ERROR, "handler %r failed on %r", self._fn, event, trace=True)
+                outcome = await outcome
+            if isinstance(what, Message):
+                _message.answer(what, outcome)
+        except Exception as error:
+            _log.say(logging.ERROR, "handler %r failed on %r", self._fn, what, trace=True)
+            if isinstance(what, Message):
+                _message.fail(what, error)
+
+
+class _Asking:
+    """The requests of one event loop that wait for their answers: one descriptor for all of them."""
+
+    def __init__(self) -> None:
+        self._answers = _native.Answers()
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._asked = 0
+
+    async def ask(self, native: _native.Node, to: str, data: Data, topic: str, timeout: Optional[float]) -> bytes:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes] = loop.create_future()
+        self._asked += 1
+        token = self._asked
+        if not self._waiting:
+            # What came after its asker was cancelled.
+            self._answers.take()
+            loop.add_reader(self._answers.fileno(), self._come)
+        self._waiting[token] = answer
+        try:
+            request = native.request_start(to, data, topic, timeout, self._answers, token)
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                with contextlib.suppress(BruitError):
+                    native.cancel(request)
+                raise
+        finally:
+            del self._waiting[token]
+            if not self._waiting:
+                loop.remove_reader(self._answers.fileno())
+
+    def _come(self) -> None:
+        for token, answer in self._answers.take():
+            waiter = self._waiting.get(token)
+            if waiter is None or waiter.done():
+                continue
+            if isinstance(answer, bytes):
+                waiter.set_result(answer)
+            else:
+                waiter.set_exception(answer)
 
 
 async def _ended(pending: _native.Pending) -> int:

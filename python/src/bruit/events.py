@@ -40,8 +40,10 @@ __all__ = [
     "MemberUpdated",
     "NameConflict",
     "NodeFailed",
+    "Receipt",
     "Settled",
     "Warned",
+    "Writable",
 ]
 
 
@@ -191,7 +193,10 @@ class LeaveDone(Event):
 
 @dataclass(frozen=True)
 class EventsLost(Event):
-    """The reader was too slow: `count` events were dropped here. `Node.members` shows what is true now."""
+    """The reader was too slow: `count` events, or best-effort messages, were dropped here.
+
+    `Node.members` shows what is true now.
+    """
 
     kind = "OVERFLOW"
     count: int = 0
