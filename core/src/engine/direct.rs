@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::frames::Speaker;
+use super::mutant::Mutant;
 use super::{Engine, cx};
 use crate::error::{Code, Error, Result};
 use crate::id::RunId;
@@ -278,7 +279,11 @@ impl Engine {
         let (from, epoch) = (entry.name.clone(), entry.epoch);
         self.backlog += body.len();
         self.counters.messages_received += 1;
-        out.messages.push(Delivery { from, epoch, run, manner, body });
+        let delivery = Delivery { from, epoch, run, manner, body };
+        if self.is(Mutant::Stammerer) {
+            out.messages.push(delivery.clone());
+        }
+        out.messages.push(delivery);
     }
 
     fn deliver_to_us(&mut self, manner: Manner, body: Body, out: &mut Outbox) {

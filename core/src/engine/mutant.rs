@@ -50,6 +50,8 @@ mutants! {
     Parrot,
     /// What was missed is not listened to when it is told again.
     Careless,
+    /// What it is told it hands out twice.
+    Stammerer,
 }
 
 impl Engine {

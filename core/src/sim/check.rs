@@ -61,6 +61,8 @@ rules! {
     Traffic = "traffic";
     Queue = "queue";
     Once = "once";
+    // See `swarm::mail`.
+    Mail = "mail";
     // In the end: see `swarm`.
     Agreement = "agreement";
     Delivered = "delivered";

@@ -1070,6 +1070,7 @@ impl World {
         out.clear();
         out.set_datagram_max(self.nodes[i].config.max_datagram);
         call(&mut self.nodes[i].engine, now, &mut out);
+        self.read_mail(i, now, &mut out);
         let resolve = core::mem::take(&mut out.resolve);
         for seed in resolve {
             let name = &self.nodes[i].config.seeds[seed];
@@ -1124,6 +1125,20 @@ impl World {
         if let Some(at) = node.deadline {
             self.set_timer(i, at);
         }
+    }
+
+    /// An application that is done at once with what it is told, and answers with what it was asked.
+    fn read_mail(&mut self, i: NodeIndex, now: Now, out: &mut Outbox) {
+        let messages = core::mem::take(&mut out.messages);
+        for message in &messages {
+            let engine = &mut self.nodes[i].engine;
+            engine.consumed(now, message.body.len(), out);
+            if let Manner::Request { id } = message.manner {
+                // Where the asker is gone, nobody waits for it.
+                let _ = engine.reply(now, message.run, id, Ok(message.body.data()), out);
+            }
+        }
+        out.messages = messages;
     }
 
     /// A timer that is set for an earlier time serves as well: it looks again.

@@ -10,6 +10,7 @@
 
 mod coverage;
 mod ears;
+mod mail;
 mod plan;
 mod shrink;
 
@@ -19,6 +20,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 pub use coverage::{Coverage, EXEMPT, Moment, Point};
+pub use mail::How;
 pub use plan::{Action, Clocks, Fault, Heal, Net, Plan, Plight, Sealing, Who};
 pub use shrink::shrink;
 
@@ -98,6 +100,7 @@ struct Swarm<'a> {
     addresses: usize,
     writes: u64,
     ears: Ears,
+    mail: mail::Mail,
     coverage: Coverage,
     transcript: Option<Transcript>,
     /// Events read, and runs forgotten, by node.
@@ -129,6 +132,7 @@ impl<'a> Swarm<'a> {
             addresses: SPARE,
             writes: 0,
             ears: Ears::default(),
+            mail: mail::Mail::default(),
             coverage: Coverage::default(),
             transcript: None,
             read: Vec::new(),
@@ -203,6 +207,9 @@ impl<'a> Swarm<'a> {
     fn look(&mut self, i: NodeIndex) -> Result<(), Violation> {
         if self.world.is_up(i) {
             self.checks.after(&mut self.world, i)?;
+        }
+        if let Err(what) = self.mail.look(&self.world, i) {
+            return Err(self.broken(Rule::Mail, Some(i), what));
         }
         self.read_log();
         if let Some(what) = self.ears.listen(&self.world, i) {
@@ -452,6 +459,10 @@ impl<'a> Swarm<'a> {
                     let _ = world.call(who(i), |e, now, out| e.set_meta(now, &[("load", Some(&value))], out));
                 }
             }
+            Action::Send { from, to, how, len, times } if world.is_running(who(from)) => {
+                let (from, to) = (who(from), who(to));
+                (0..times).for_each(|_| self.mail.say(world, from, to, how, len));
+            }
             Action::Unset(i) if world.is_running(who(i)) => {
                 let gone: Vec<(String, Option<&[u8]>)> = (0..5).map(|k| (format!("k{k}"), None)).collect();
                 let gone: Vec<(&str, Option<&[u8]>)> = gone.iter().map(|(k, v)| (k.as_str(), *v)).collect();
@@ -471,7 +482,8 @@ impl<'a> Swarm<'a> {
             | Action::Meta(..)
             | Action::Storm(..)
             | Action::Unset(_)
-            | Action::Say(..) => {}
+            | Action::Say(..)
+            | Action::Send { .. } => {}
         }
     }
 
@@ -669,6 +681,10 @@ impl<'a> Swarm<'a> {
         let sent: u64 = core.iter().map(|&i| self.world.sent_by(i).0).sum();
         self.run_until(self.world.now().mono + PEACE)?;
         let whole = matches!(self.plan.heal, Heal::All { .. });
+        let waits = core.iter().find_map(|&i| self.mail.waits(&self.world, i).filter(|_| whole).map(|what| (i, what)));
+        if let Some((i, what)) = waits {
+            return Err(self.broken(Rule::Mail, Some(i), what));
+        }
         // Where the accused is not told of it with the next ping, one member with half a link may outrun its refutation.
         // So may it where who missed a refutation does not notice that it differs from the others, or has no time to: with
         // no confirmations to wait for, a suspicion is as short as it can be.

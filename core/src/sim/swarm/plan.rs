@@ -9,7 +9,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::mail::How;
 use crate::config::Config;
+use crate::engine::Sending;
 use crate::rng::Rng;
 use crate::sim::{Clock, Delay, Loss};
 use crate::time::Duration;
@@ -131,6 +133,14 @@ pub enum Action {
     Unset(Who),
     /// So many broadcasts of that many bytes, one after another.
     Say(Who, usize, usize),
+    /// So many messages of that many bytes.
+    Send {
+        from: Who,
+        to: Who,
+        how: How,
+        len: usize,
+        times: usize,
+    },
 }
 
 /// One thing that the network does, or (`Calm`) does no more.
@@ -209,6 +219,7 @@ faults! {
     Meta = "metadata";
     BigMeta = "large metadata";
     Storm = "metadata storm";
+    Mail = "messages";
 }
 
 impl Plan {
@@ -219,7 +230,7 @@ impl Plan {
             3..15 => 4 + rng.index(9),
             _ => 13 + rng.index(28),
         };
-        let faults = draw_faults(rng);
+        let mut faults = draw_faults(rng);
         let sealing = match rng.index(10) {
             // What an open world would let pass, and an envelope does not.
             _ if [Fault::Replays, Fault::Damage, Fault::Tenant].iter().any(|fault| faults.contains(fault)) => {
@@ -239,6 +250,12 @@ impl Plan {
         for &fault in &faults {
             Episode { rng, n, chaos, actions: &mut actions }.schedule(fault);
         }
+        // By a die of its own: what else a seed is does not depend on it.
+        let mut die = Rng::new(seed ^ 0x6d61_696c);
+        if die.chance(1, 3) {
+            faults.push(Fault::Mail);
+            Episode { rng: &mut die, n, chaos, actions: &mut actions }.schedule(Fault::Mail);
+        }
         // Equal times stay in the order in which they were drawn.
         actions.sort_by_key(|(at, _)| *at);
         let heal = draw_heal(rng, n);
@@ -251,6 +268,9 @@ impl Plan {
         let names = n + newcomers.sum::<usize>();
         let tight = rng.chance(1, if faults.contains(&Fault::Rename) || faults.contains(&Fault::Herd) { 2 } else { 8 });
         let mut options = draw_options(rng, names, tight, sleeps);
+        if faults.contains(&Fault::Mail) && die.chance(1, 3) {
+            options.extend(["send_queue", "lane_window", "inbox_bytes"].map(|key| (key, "64KiB".to_string())));
+        }
         if options.iter().any(|(key, _)| *key == "detector") && rng.chance(1, 2) {
             odd.extend((0..n).filter(|i| i % 3 > 0).map(|i| (i, "detector", "swim".to_string())));
         }
@@ -291,7 +311,7 @@ impl Plan {
 /// Few of them, most often; and now and then many.
 fn draw_faults(rng: &mut Rng) -> Vec<Fault> {
     let most = if rng.chance(1, 10) { 20 } else { 5 };
-    let mut all = Fault::ALL.to_vec();
+    let mut all: Vec<Fault> = Fault::ALL.iter().copied().filter(|&fault| fault != Fault::Mail).collect();
     rng.shuffle(&mut all);
     all.truncate(1 + rng.index(most));
     all
@@ -617,6 +637,17 @@ impl Episode<'_> {
             Fault::BigMeta => self.some(6, |e| match e.rng.index(4) {
                 0 => Action::Unset(e.who()),
                 _ => Action::Meta(e.who(), 1 << e.rng.index(16)),
+            }),
+            Fault::Mail => self.some(30, |e| {
+                let how = match e.rng.index(5) {
+                    0 => How::Send(Sending::BestEffort),
+                    1 => How::Send(Sending::Reliable),
+                    2 => How::Send(Sending::Receipt),
+                    _ => How::Request(20 + e.rng.below(8_000)),
+                };
+                // Some need parts, and a few of them fill the smallest queue.
+                let len = if e.rng.chance(1, 5) { e.rng.index(60_000) } else { e.rng.index(1_500) };
+                Action::Send { from: e.who(), to: e.who(), how, len, times: 1 + e.rng.index(8) }
             }),
             Fault::Storm => self.some(20, |e| Action::Storm(e.who(), 1 + e.rng.index(8))),
         }
