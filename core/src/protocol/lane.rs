@@ -12,8 +12,9 @@
 //! ended, or when nothing was acknowledged for a while. A single item with nothing ahead of it may go by
 //! datagram, which is quicker and may be lost: whatever follows it takes it along.
 //!
-//! A lane is begun anew, with the next session number, where the other side does not know it any more: it acknowledges less
-//! than it once did, and goes on doing so.
+//! Who is forgotten may only have been cut off, and comes back in the same run: how far its lanes had come is remembered,
+//! so that nothing arrives twice. What had begun to arrive is lost then: a lane that is acknowledged less than it once was,
+//! again and again, is begun anew, with the next session number and the next whole message.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -35,6 +36,10 @@ const ROOM_FIRST: u64 = 64 << 10;
 
 /// What an item weighs besides its bytes: bounds their number where they are empty.
 const WEIGHT: usize = 64;
+
+/// Runs that were forgotten, and how far their lanes had come. Beyond that the oldest: what is under way from there when it
+/// returns may arrive twice.
+const PAST_MAX: usize = 256;
 
 /// Unanswered resends double the pause this often.
 const DOUBLINGS: u32 = 3;
@@ -73,7 +78,15 @@ pub enum Fate {
 pub struct Lanes {
     of: BTreeMap<RunId, Pair>,
     due: BTreeSet<(Instant, RunId)>,
+    past: VecDeque<(RunId, [Mark; 2])>,
     sessions: u64,
+}
+
+/// How far an inbound lane has come: all before this item has been handed out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    session: u64,
+    next: u64,
 }
 
 /// Both directions of both lanes.
@@ -167,6 +180,7 @@ struct Held {
 /// The parts of a message so far. Without `data` it is larger than a message may be, and only counted through.
 #[derive(Debug)]
 struct Partial {
+    first: u64,
     topic: Body,
     data: Option<Vec<u8>>,
 }
@@ -191,7 +205,7 @@ impl Lanes {
     pub fn push(&mut self, cx: &mut Cx<'_>, to: Destination, letter: Letter, room: u64) -> bool {
         let Some(run) = to.run else { return false };
         let size = letter.body.len() + WEIGHT;
-        let pair = self.of.entry(run).or_default();
+        let pair = Lanes::pair(&mut self.of, &mut self.past, run);
         let waiting: usize = pair.out.iter().flatten().map(|out| out.bytes).sum();
         if waiting > 0 && waiting + size > cx.config.send_queue {
             return false;
@@ -227,7 +241,7 @@ impl Lanes {
         room: u64,
         arrived: &mut Vec<Arrived>,
     ) -> Fate {
-        let pair = self.of.entry(by).or_default();
+        let pair = Lanes::pair(&mut self.of, &mut self.past, by);
         let which = usize::from(item.bulk);
         let limits = (cx.config.lane_window, cx.config.max_message);
         let inbound = &mut pair.inbound[which];
@@ -276,9 +290,15 @@ impl Lanes {
         if upto < out.base {
             // An old one; or it has lost what it knew.
             if out.tries >= DOUBLINGS {
-                for out in pair.out.iter_mut().flatten() {
+                let mut lost =
+                    |id| cx.out.completions.push(Completion::Received { id, status: Code::Unreachable as i32 });
+                self.sessions += 1;
+                out.begin_anew(self.sessions, &mut lost);
+                // Its items say how many of the other lane are ahead of them: these have other numbers now.
+                if let Some(bulk) = pair.out[BULK].as_mut().filter(|_| !bulk) {
                     self.sessions += 1;
-                    out.begin_anew(self.sessions);
+                    bulk.begin_anew(self.sessions, &mut lost);
+                    bulk.queue.iter_mut().for_each(|item| item.after = 0);
                 }
             }
         } else {
@@ -336,9 +356,30 @@ impl Lanes {
 
     /// Its run is listed no more.
     pub fn forget(&mut self, run: RunId) {
-        if let Some(due) = self.of.remove(&run).and_then(|pair| pair.due) {
+        let Some(pair) = self.of.remove(&run) else { return };
+        if let Some(due) = pair.due {
             self.due.remove(&(due, run));
         }
+        let marks = pair.inbound.map(|inbound| inbound.mark());
+        if marks.iter().any(|mark| mark.next > 0) {
+            if self.past.len() == PAST_MAX {
+                self.past.pop_front();
+            }
+            self.past.push_back((run, marks));
+        }
+    }
+
+    fn pair<'a>(
+        of: &'a mut BTreeMap<RunId, Pair>,
+        past: &mut VecDeque<(RunId, [Mark; 2])>,
+        run: RunId,
+    ) -> &'a mut Pair {
+        of.entry(run).or_insert_with(|| {
+            let known = past.iter().position(|(known, _)| *known == run).and_then(|i| past.remove(i));
+            let marks = known.map_or([Mark::default(); 2], |(_, marks)| marks);
+            let inbound = marks.map(|Mark { session, next }| In { session, next, ..In::default() });
+            Pair { inbound, ..Pair::default() }
+        })
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -535,14 +576,26 @@ impl Out {
         self.base != before
     }
 
-    fn begin_anew(&mut self, session: u64) {
+    /// What the other side has had the beginning of, and knows no more, is no use to it.
+    fn begin_anew(&mut self, session: u64, mut lost: impl FnMut(u64)) {
+        while self.queue.front().is_some_and(|item| item.from > 0) {
+            let Some(item) = self.queue.pop_front() else { break };
+            self.bytes -= item.len();
+            if item.is_last() {
+                item.letter.receipt.into_iter().for_each(&mut lost);
+            }
+        }
         (self.session, self.base, self.room) = (session, 0, ROOM_FIRST);
         self.rewind();
-        self.queue.iter_mut().for_each(|q| q.after = 0);
     }
 }
 
 impl In {
+    /// What is held, and the part of a message, would come again.
+    fn mark(&self) -> Mark {
+        Mark { session: self.session, next: self.partial.as_ref().map_or(self.next, |partial| partial.first) }
+    }
+
     fn hold(&mut self, item: &Item<'_>, window: usize) -> Fate {
         let len = item.topic.len() + item.data.len() + WEIGHT;
         if item.seq < self.next || self.held.contains_key(&item.seq) {
@@ -560,12 +613,13 @@ impl In {
     }
 
     fn take(&mut self, item: &Item<'_>, max: usize, arrived: &mut Vec<Arrived>) {
+        let first = self.next;
         self.next += 1;
         self.owed += item.topic.len() + item.data.len() + WEIGHT;
         let body = match self.partial.take() {
             None if item.rest == 0 => Body::read(item.topic, item.data),
             begun => {
-                let topic = || Partial { topic: Body::read(item.topic, &[]), data: Some(Vec::new()) };
+                let topic = || Partial { first, topic: Body::read(item.topic, &[]), data: Some(Vec::new()) };
                 let mut partial = begun.unwrap_or_else(topic);
                 let fits = |have: usize| ((have + item.data.len()) as u64).saturating_add(item.rest) <= max as u64;
                 partial.data = partial.data.filter(|data| fits(data.len()));
@@ -809,6 +863,45 @@ mod tests {
             assert_eq!(two.lanes.each_ref().map(|l| l.deadline()), [None, None], "nothing is left to do");
             assert_eq!(two.lanes[0].waiting(run(1)), 0);
         }
+    }
+
+    /// Who was cut off for long is forgotten, and never knew: it goes on where it was.
+    #[test]
+    fn nothing_arrives_twice_or_in_pieces_where_one_forgets_the_other_now_and_then() {
+        let mut lost = 0;
+        for seed in 0..200 {
+            let mut two = Two::new(seed);
+            two.lost = [0, 30, 100][seed as usize % 3];
+            for i in 0..60u64 {
+                let size = [0, 10, 300, 20_000, 150_000][two.rng.index(5)];
+                let mut data = vec![i as u8; size];
+                data.extend_from_slice(&i.to_le_bytes());
+                let topic = format!("t{}", two.rng.below(3));
+                assert!(two.push(0, message(&topic, &data, Some(i))));
+                let pause = Duration::from_micros(two.rng.below(8_000));
+                two.run(pause);
+                if two.rng.chance(1, 12) {
+                    two.lanes[1].forget(run(0));
+                }
+            }
+            two.run(LONG);
+            let mut heard: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+            for Arrived { body, .. } in &two.got[1] {
+                let (fill, number) = body.data().split_at(body.data().len() - 8);
+                let i = u64::from_le_bytes(number.try_into().unwrap());
+                assert!(fill.iter().all(|&b| b == i as u8), "seed {seed}: {i} is broken");
+                heard.entry(body.topic().into()).or_default().push(i);
+            }
+            assert!(heard.values().all(|numbers| numbers.is_sorted_by(|a, b| a < b)), "seed {seed}: {heard:?}");
+            two.receipts.sort_unstable();
+            assert_eq!(two.receipts.len(), 60, "seed {seed}: one receipt for each");
+            for (i, &(id, status)) in two.receipts.iter().enumerate() {
+                lost += u32::from(status != 0);
+                let arrived = heard.values().any(|numbers| numbers.contains(&id));
+                assert_eq!((id, arrived), (i as u64, status == 0), "seed {seed}: status {status}");
+            }
+        }
+        assert!((1..600).contains(&lost), "only what had begun to arrive: {lost} of 12,000");
     }
 
     #[test]
