@@ -208,7 +208,7 @@ impl Node {
         Ok(found)
     }
 
-    /// With a `timeout` (None: for ever) wait for room in slices: who gives up has sent nothing.
+    /// With a `timeout` (None: for ever) wait for room.
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn send(
         &self,
@@ -227,15 +227,21 @@ impl Node {
             (false, true) => Sending::Reliable,
             (false, false) => Sending::BestEffort,
         };
-        let until = seconds(timeout)?.map(|d| Instant::now() + d);
-        loop {
-            let left = until.map_or(Duration::MAX, |u| u.saturating_duration_since(Instant::now()));
-            let wait = if left.is_zero() { Wait::Now } else { Wait::For(left.min(SLICE)) };
-            match py.detach(|| node.send(to, topic, data, how, wait)) {
-                Err(Error { code: Code::Busy, .. }) if wait != Wait::Now => py.check_signals()?,
-                sent => return sent.or_raise(),
-            }
-        }
+        patiently(py, timeout, |wait| node.send(to, topic, data, how, wait))
+    }
+
+    /// The same to all.
+    fn broadcast(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        topic: &str,
+        loopback: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<u64> {
+        let (node, data) = (self.node()?, payload(data)?);
+        let data = data.as_bytes();
+        patiently(py, timeout, |wait| node.broadcast(topic, data, loopback, wait))
     }
 
     /// Ask and wait for the answer.
@@ -307,6 +313,19 @@ impl Node {
 pub fn seconds(timeout: Option<f64>) -> PyResult<Option<Duration>> {
     let checked = timeout.map(|s| Duration::try_from_secs_f64(s).map_err(|e| error(Code::Invalid, &e.to_string())));
     checked.transpose()
+}
+
+/// Waits for room in slices, between which signals are looked at: who gives up has sent nothing.
+fn patiently<T: Send>(py: Python<'_>, timeout: Option<f64>, send: impl Fn(Wait) -> Result<T> + Sync) -> PyResult<T> {
+    let until = seconds(timeout)?.map(|d| Instant::now() + d);
+    loop {
+        let left = until.map_or(Duration::MAX, |u| u.saturating_duration_since(Instant::now()));
+        let wait = if left.is_zero() { Wait::Now } else { Wait::For(left.min(SLICE)) };
+        match py.detach(|| send(wait)) {
+            Err(Error { code: Code::Busy, .. }) if wait != Wait::Now => py.check_signals()?,
+            sent => return sent.or_raise(),
+        }
+    }
 }
 
 fn wait(timeout: Option<f64>) -> PyResult<Wait> {

@@ -245,6 +245,27 @@ def test_who_has_another_key_is_neither_heard_nor_let_in():
         assert heard == [] and len(a.members()) == 1
 
 
+# To all.
+
+
+def test_a_broadcast_is_heard_by_all_once_and_by_oneself_on_request():
+    with cluster(4) as nodes:
+        heard = [hear(node, "news") for node in nodes]
+        numbers = [nodes[0].broadcast(str(i).encode(), topic="news", timeout=10) for i in range(100)]
+        assert len(set(numbers)) == 100
+        nodes[0].broadcast(b"end", topic="news", loopback=True, timeout=10)
+        for each, count in zip(heard, (1, 101, 101, 101)):
+            wait(each, count)
+        assert [message.data for message in heard[0]] == [b"end"]
+        for each in heard[1:]:
+            assert {message.data for message in each} == {b"end", *(str(i).encode() for i in range(100))}
+            assert {message.sender for message in each} == {"n0"} and len(each) == 101
+        with pytest.raises(bruit.TooBigError):
+            nodes[0].broadcast(bytes(16 << 20))
+        with pytest.raises(TypeError):
+            nodes[0].broadcast("text")
+
+
 # Handlers.
 
 
@@ -807,6 +828,16 @@ async def test_asyncio_sends_and_reads():
         assert seen == [(b"1", "a"), (b"2", "a")]
         with pytest.raises(bruit.NotFoundError):
             await a.send("nobody", b"")
+
+
+@run
+async def test_asyncio_broadcasts():
+    async with Two() as (a, b):
+        stream = b.amessages("news", timeout=10)
+        await a.broadcast(b"to all", topic="news", timeout=10)
+        async for message in stream:
+            assert (message.data, message.sender) == (b"to all", "a")
+            break
 
 
 @run

@@ -56,7 +56,7 @@ def test_all_is_complete_and_documented():
             assert value.__doc__ or name in ("Duration", "Key", "OptionValue"), name
     assert set(bruit.errors.__all__) | set(bruit.events.__all__) <= set(bruit.__all__)
     public = {"start", "join", "leave", "stop", "wait_for", "events", "aevents", "on_event", "members", "member", "local"}
-    public |= {"send", "request", "on_message", "messages", "amessages"}
+    public |= {"send", "broadcast", "request", "on_message", "messages", "amessages"}
     public |= {"meta", "set", "stats", "view", "name", "address", "state"}
     for cls in (bruit.Node, __import__("bruit.aio").aio.Node):
         for name in public:

@@ -35,6 +35,7 @@ from bruit.events import Event, Kinds, Writable
 __all__ = ["EventStream", "MessageStream", "Node", "Subscription"]
 
 SelfNode = TypeVar("SelfNode", bound="Node")
+T = TypeVar("T")
 
 
 class Node(NodeBase):
@@ -139,9 +140,14 @@ class Node(NodeBase):
     ) -> Optional[int]:
         """As `bruit.Node.send`. Cancelled while it waits for room, it has sent nothing."""
 
-        def now() -> Optional[int]:
-            return self._native.send(to, data, topic, reliable, receipt, 0.0)
+        return await self._patiently(lambda: self._native.send(to, data, topic, reliable, receipt, 0.0), timeout)
 
+    async def broadcast(self, data: Data, *, topic: str = "", loopback: bool = False, timeout: Optional[Duration] = None) -> int:
+        """As `bruit.Node.broadcast`. Cancelled while it waits for room, it has said nothing."""
+        return await self._patiently(lambda: self._native.broadcast(data, topic, loopback, 0.0), timeout)
+
+    async def _patiently(self, now: Callable[[], T], timeout: Optional[Duration]) -> T:
+        """Send when there is room."""
         patience = 0.0 if timeout is None else seconds(timeout, "timeout")
         try:
             return now()

@@ -28,6 +28,7 @@ __all__ = [
     "Changed",
     "Event",
     "EventsLost",
+    "Gap",
     "JoinDone",
     "LeaveDone",
     "MemberDead",
@@ -250,8 +251,20 @@ class Receipt(Event):
 
 
 @dataclass(frozen=True)
+class Gap(Event):
+    """Broadcasts of `member` that nobody has any more were missed: `count` of them, the first with the number `first`."""
+
+    kind = "GAP"
+    member: Optional[Member] = None
+    first: int = 0
+    count: int = 0
+    view: int = 0
+    __match_args__ = ("member", "first", "count", "view")
+
+
+@dataclass(frozen=True)
 class Writable(Event):
-    """After a `BusyError` there is room again for messages to that member."""
+    """After a `BusyError` there is room again for messages to that member; of the node itself: for broadcasts."""
 
     kind = "WRITABLE"
     member: Optional[Member] = None
@@ -288,6 +301,8 @@ def from_raw(raw: Raw) -> Event:
         made = EventsLost(count, view)
     elif kind == "RECEIPT":
         made = Receipt(ident, status == 0, member, view)
+    elif kind == "GAP":
+        made = Gap(member, ident, count, view)
     elif kind == "WRITABLE":
         made = Writable(member, view)
     elif kind == "GAP":
