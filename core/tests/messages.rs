@@ -486,7 +486,7 @@ fn links_that_end_lose_nothing() {
 /// All hear all, each once: scenarios 2, 22 and 27.
 #[test]
 fn what_is_said_to_all_is_heard_by_all_and_once() {
-    let nodes = cluster(10, |config| calm(config));
+    let nodes = cluster(10, calm);
     all_list(&nodes, 10);
     let ears: Vec<_> = nodes.iter().map(|w| hear(w, "news")).collect();
     std::thread::scope(|scope| {
@@ -522,7 +522,7 @@ fn what_is_too_large_for_all_is_said_at_once() {
 /// One that says more than the others can take is made to wait, and nobody misses anything.
 #[test]
 fn a_flood_to_all_is_held_back_and_loses_nothing() {
-    let nodes = cluster(5, |config| calm(config));
+    let nodes = cluster(5, calm);
     all_list(&nodes, 5);
     let counts: Vec<_> = nodes.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
     for (witness, count) in nodes.iter().zip(&counts) {

@@ -310,12 +310,14 @@ impl Plumtree {
         }
     }
 
-    /// Counts what half of the eager neighbours have confirmed as landed.
+    /// Counts what half of the eager neighbours have confirmed as landed; where all are lazy, half of these.
     fn land(&mut self, members: &Members) {
         let lazy = self.lazy(members.local().run, true);
         let (mut confirmed, mut n) = ([0; LINKS_MAX], 0);
+        let is_eager = |slot: usize| lazy >> slot & 1 == 0;
+        let any = (0..LINKS_MAX).any(|slot| self.links[slot].is_some() && is_eager(slot));
         for (slot, link) in self.links.iter().enumerate() {
-            if let Some(link) = link.as_ref().filter(|_| lazy >> slot & 1 == 0) {
+            if let Some(link) = link.as_ref().filter(|_| is_eager(slot) || !any) {
                 confirmed[n] = link.confirmed;
                 n += 1;
             }
