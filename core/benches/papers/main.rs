@@ -8,12 +8,15 @@
 #[path = "../report/mod.rs"]
 mod report;
 
+mod anomaly;
 mod herd;
 mod lab;
+mod lifeguard;
 mod model;
 mod phi;
 mod rapid;
 mod speed;
+mod sweep;
 mod swim;
 mod table;
 mod tree;
@@ -34,6 +37,8 @@ const EXPERIMENTS: &[Experiment] = &[
     ("rapid-faults", rapid::faults),
     ("rapid-crashes", rapid::crashes),
     ("herd", herd::herd),
+    ("lifeguard-latency", lifeguard::latency),
+    ("lifeguard", lifeguard::false_positives),
     ("phi", phi::accrual),
     ("tree", tree::stable),
     ("tree-failures", tree::failures),
@@ -42,6 +47,10 @@ const EXPERIMENTS: &[Experiment] = &[
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    if let Some(("sweep", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        sweep::sweep(rest);
+        return ExitCode::SUCCESS;
+    }
     let size = if args.iter().any(|arg| arg == "full") { Size::Full } else { Size::Short };
     let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "full").collect();
     if let Some(unknown) = wanted.iter().find(|name| EXPERIMENTS.iter().all(|(known, _)| known != **name)) {

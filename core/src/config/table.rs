@@ -136,15 +136,15 @@ group "Failure detection" {
     /// Once in this time one member is probed: SWIM's protocol period. Local trouble stretches it (`local_health_max`). With `detector = phi`: one heartbeat.
     probe_interval: Duration as Time = "1s" / "2s" / "500ms", in "10ms" to "10m", from "memberlist's LAN profile (SWIM §5 has 2 s); departure: memberlist has 5s for WAN and 1s for local", live;
     /// How long a direct probe waits for its answer before others are asked: always while no round trip is known, at most afterwards.
-    probe_timeout: Duration as Time = "300ms" / "1500ms" / "100ms", in "1ms" to "10m", from "chosen by feel, below memberlist's 500ms, 3s and 200ms: too early costs only a few indirect probes", live;
+    probe_timeout: Duration as Time = "300ms" / "1500ms" / "100ms", in "1ms" to "10m", from "swept: docs/TUNING.md; below memberlist's 500ms, 3s and 200ms: too early costs only a few indirect probes", live;
     /// The direct stage is never shorter than this, however fast the member used to answer.
-    probe_timeout_min: Duration as Time = "100ms" / "300ms" / "50ms", in "1ms" to "10m", from "chosen by feel: longer than a scheduler's or a collector's usual pause", live;
+    probe_timeout_min: Duration as Time = "100ms" / "300ms" / "50ms", in "1ms" to "10m", from "swept: docs/TUNING.md; longer than a scheduler's or a collector's usual pause", live;
     /// Lets the direct stage follow the member's measured round trips, between the two limits above.
     probe_adaptive: bool as Bool = true, from "ours; memberlist's is fixed", live;
     /// How long the indirect stage and the stream ping wait.
     probe_indirect_timeout: Duration as Time = "300ms" / "1500ms" / "100ms", in "1ms" to "10m", from "chosen by feel: as long as the direct stage at its longest", live;
     /// Members that are asked to probe one that did not answer: SWIM's k. 0 skips the indirect stage.
-    indirect_checks: usize as Count = 3, in 0 to 16, unit "members", from "memberlist's LAN profile; SWIM §5 measures with 1", live;
+    indirect_checks: usize as Count = 3 / 5 / 3, in 0 to 16, unit "members", from "swept: docs/TUNING.md; lan: memberlist's LAN profile; SWIM §5 measures with 1", live;
     /// Probes by stream beside the indirect probes. A member that answers only there lives, and a warning says that UDP is blocked.
     stream_ping: bool as Bool = true, from "memberlist's TCP ping", live;
     /// Who is probed next. `robin` goes through a shuffled list; `permutation` is one order that all members compute, so that each is probed once in a period.
@@ -154,15 +154,15 @@ group "Failure detection" {
     /// A suspected member hears of it with the next probe that it gets, whatever else waits to be sent.
     buddy: bool as Bool = true, from "Lifeguard §IV, Buddy System", live;
     /// α: a suspicion that others confirm lasts α · max(1, log10 n) · `probe_interval`.
-    suspicion_mult: Milli as Ratio = "1.0" / "1.5" / "1.0", in "0.1" to "100.0", from "chosen by feel, below the 2 to 5 of Lifeguard §V and memberlist's 4: `suspicion_probes` find out sooner", live;
+    suspicion_mult: Milli as Ratio = "1.0" / "1.5" / "1.0", in "0.1" to "100.0", from "swept: docs/TUNING.md; below the 2 to 5 of Lifeguard §V and memberlist's 4: `suspicion_probes` find out sooner", live;
     /// β: a suspicion that nobody confirms lasts β times as long.
-    suspicion_max_mult: Milli as Ratio = "3.0", in "1.0" to "100.0", from "chosen by feel, within the 2 to 6 of Lifeguard §V; memberlist has 6", live;
+    suspicion_max_mult: Milli as Ratio = "3.0", in "1.0" to "100.0", from "swept: docs/TUNING.md; within the 2 to 6 of Lifeguard §V; memberlist has 6", live;
     /// K: confirmations of others that bring a suspicion down to its shortest time.
-    suspicion_confirmations: usize as Count = 3, in 0 to 7, unit "members", from "Lifeguard §V (K = 3)", live;
+    suspicion_confirmations: usize as Count = 3, in 0 to 7, unit "members", from "swept: docs/TUNING.md; Lifeguard §V (K = 3)", live;
     /// Members that are asked to probe a suspect at once, so that they refute or confirm. 0: none, as in SWIM.
-    suspicion_probes: usize as Count = 4, in 0 to 32, unit "members", from "chosen by feel: one more than `suspicion_confirmations` wants", live;
+    suspicion_probes: usize as Count = 4, in 0 to 32, unit "members", from "swept: docs/TUNING.md; one more than `suspicion_confirmations` wants", live;
     /// S: the worst score that local health can reach; probe intervals and timeouts grow by 1 + score. 0 switches it off.
-    local_health_max: usize as Count = 8, in 0 to 64, from "Lifeguard §V (S = 8)", live;
+    local_health_max: usize as Count = 8, in 0 to 64, from "swept: docs/TUNING.md; Lifeguard §V (S = 8)", live;
     /// With `detector = phi`: a member is suspected when φ, its silence as minus the logarithm of its probability, reaches this. 8 is a mistake in 10^8, where the model holds.
     phi_threshold: Milli as Ratio = "8.0", in "0.5" to "300.0", from "Akka, Cassandra and chitchat; Hayashibara et al. 2004 leave it to the application", live;
     /// With `detector = phi`: what intervals are taken to look like. `exponential` suits heartbeats that come by way of others, `normal` a cluster of at most `gossip_fanout` + 1, where all come straight.
@@ -183,17 +183,17 @@ group "Failure detection" {
 
 group "Gossip" {
     /// So often news that still has sends left goes out.
-    gossip_interval: Duration as Time = "100ms" / "300ms" / "50ms", in "1ms" to "1m", from "chosen by feel: about half of memberlist's 200ms, 500ms and 100ms", live;
+    gossip_interval: Duration as Time = "100ms" / "300ms" / "50ms", in "1ms" to "1m", from "swept: docs/TUNING.md; about half of memberlist's 200ms, 500ms and 100ms", live;
     /// News heard for the first time leaves within this time, and at most one such flush happens in it.
     gossip_flush: Duration as Time = "10ms" / "20ms" / "5ms", in "0" to "1s", from "chosen by feel: enough to gather a burst, too little to be noticed", live;
     /// Members that each flush and each interval send to.
-    gossip_fanout: usize as Count = 3, in 1 to 16, unit "members", from "memberlist's LAN profile", live;
+    gossip_fanout: usize as Count = 3, in 1 to 16, unit "members", from "swept: docs/TUNING.md; memberlist's LAN profile", live;
     /// What gossip may send in a second, all peers together. Probes do not count.
     gossip_budget: usize as Size = "256KiB", in "16KiB" to "1GiB", unit "bytes/s", from "chosen by feel: about 180 full datagrams, far above what a calm cluster sends", live;
     /// The dead are still told the news for so long, so that one who lives can refute.
     gossip_to_dead: Duration as Time = "30s" / "1m" / "15s", in "0" to "1h", from "memberlist's profiles (GossipToTheDeadTime)", live;
     /// λ: one member sends a piece of news λ · ⌈log10(n + 1)⌉ times.
-    retransmit_mult: usize as Count = 4, in 1 to 64, from "memberlist's LAN profile; SWIM §5 has 3, with the natural logarithm";
+    retransmit_mult: usize as Count = 4 / 6 / 4, in 1 to 64, from "swept: docs/TUNING.md; lan: memberlist's LAN profile; SWIM §5 has 3, with the natural logarithm";
     /// Peers that must know of a leave before it counts as told.
     leave_fanout: usize as Count = 3, in 1 to 16, unit "members", from "chosen by feel: as `gossip_fanout`";
 }
