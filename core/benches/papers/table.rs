@@ -159,6 +159,7 @@ impl Row {
             (None, Some(ours)) => format!("– / {}", number(pick(ours))),
             (Some(theirs), Some(ours)) => format!("{} / {}", number(pick(theirs)), number(pick(ours))),
         };
+        let within = baseline.and_then(|b| b.within.as_ref());
         let reproduced = |b: &Baseline| match &b.within {
             Some(range) => format!("{} ({} to {})", number(b.value), number(*range.start()), number(*range.end())),
             None => number(b.value),
@@ -173,6 +174,7 @@ impl Row {
             cost(|c| c.packets),
             cost(|c| c.bytes),
             match verdict {
+                Verdict::Reached if self.ours.is_none() && within.is_none() => "".to_owned(),
                 Verdict::Reached if self.ours.is_none() => "reproduced".to_owned(),
                 Verdict::Reached if self.reach.is_none() => "".to_owned(),
                 Verdict::Reached => "reached".to_owned(),
