@@ -5,10 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruit_core::config::Config;
+use bruit_core::error::Code;
 use bruit_core::id::RunId;
 use bruit_core::message::Manner;
+use bruit_core::outbox::Completion;
 use bruit_core::sim::{Network, World};
 use bruit_core::time::Duration;
+use bruit_core::view::EventKind;
+use bruit_core::wire::frame::Frame;
 
 fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -152,7 +156,6 @@ fn what_was_said_in_a_partition_is_told_when_it_heals() {
         let took = world.run_until(secs(60), all);
         check(&world, &nodes, &said);
         assert!(took.is_some(), "{parted:?}");
-        println!("{parted:?}: {took:?}");
     }
 }
 
@@ -170,4 +173,224 @@ fn loss_delays_and_loses_nothing() {
         world.run_for(secs(60));
         check(&world, &nodes, &said);
     }
+}
+
+#[test]
+fn a_thousand_members_hear_all_of_many_senders() {
+    let (mut world, nodes) = formed(3, 1_000, &Config::new());
+    let mut said = BTreeSet::new();
+    for k in 0..20 {
+        say(&mut world, nodes[k * 37], &mut said);
+        world.run_for(ms(100));
+    }
+    world.run_for(secs(10));
+    check(&world, &nodes, &said);
+}
+
+/// W's scenario 24: along a chain on which nothing is pushed.
+#[test]
+fn who_is_lazy_asks_for_what_is_announced() {
+    let mut world = World::new(4);
+    let nodes: Vec<usize> = (0..3).map(|i| world.add(&format!("n{i}"), Config::new())).collect();
+    world.acquaint(&nodes);
+    world.cut(nodes[0], nodes[2]);
+    world.cut(nodes[2], nodes[0]);
+    let mut said = BTreeSet::new();
+    say(&mut world, nodes[0], &mut said);
+    world.run_for(secs(1));
+    for (a, b) in [(0, 1), (1, 0), (1, 2), (2, 1)] {
+        let prune = |own| {
+            let mut bytes = Vec::new();
+            Frame::Prune { origin: world.run_id(nodes[0]), own }.write(&mut bytes);
+            bytes
+        };
+        let both = [prune(false), prune(true)].concat();
+        world.inject(nodes[a], nodes[b], &both);
+    }
+    let before = sum(&world, &nodes, |c| c.grafts);
+    say(&mut world, nodes[0], &mut said);
+    world.run_for(secs(5));
+    check(&world, &nodes, &said);
+    assert!(sum(&world, &nodes, |c| c.grafts) > before, "it was asked for");
+}
+
+#[test]
+fn the_last_of_a_burst_is_missed_by_nobody() {
+    for seed in 0..10 {
+        let (mut world, nodes) = formed(seed, 10, &Config::new());
+        let mut said = BTreeSet::new();
+        say(&mut world, nodes[0], &mut said);
+        world.run_for(secs(2));
+        (0..99).for_each(|_| say(&mut world, nodes[0], &mut said));
+        // Everything that is on its way is lost, the end of the burst with it.
+        world.part(&nodes[..5], &nodes[5..]);
+        say(&mut world, nodes[0], &mut said);
+        world.run_for(ms(300));
+        world.heal();
+        world.run_for(secs(30));
+        check(&world, &nodes, &said);
+    }
+}
+
+#[test]
+fn who_dies_is_no_neighbour_any_more_and_is_replaced_at_once() {
+    for n in [8, 20, 100] {
+        let (mut world, nodes) = formed(6, n, &Config::new());
+        world.broadcast(nodes[0], "", b"wake up").unwrap();
+        world.run_for(secs(60));
+        nodes[1..6].iter().for_each(|&i| world.kill(i));
+        // W's scenario 6 allows a heartbeat and a second.
+        world.run_for(ms(500));
+        let left: Vec<usize> = nodes.iter().copied().filter(|&i| world.is_up(i)).collect();
+        for &i in &left {
+            let neighbours = world.engine(i).neighbours();
+            assert!(neighbours.len() >= 3.min(left.len() - 1), "{n}: {i} has {}", neighbours.len());
+            assert!(nodes[1..6].iter().all(|&dead| !neighbours.contains(&world.run_id(dead))), "{n}: {i}");
+        }
+    }
+}
+
+#[test]
+fn churn_and_restarts_neither_lose_nor_double_anything() {
+    for seed in 0..5 {
+        let mut config = Config::new();
+        config.seeds = vec![bruit_core::sim::world::address(0).to_string()];
+        let mut world = World::new(seed);
+        let mut nodes: Vec<usize> = (0..20).map(|i| world.add(&format!("n{i}"), config.clone())).collect();
+        world.run_for(secs(3));
+        let mut said = BTreeSet::new();
+        for k in 0..60 {
+            // The first ten stay, and speak.
+            say(&mut world, nodes[k % 10], &mut said);
+            let other = 10 + (k * 7) % (nodes.len() - 10);
+            match k % 4 {
+                0 => world.kill(nodes[other]),
+                1 | 2 => world.restart(nodes[other], None),
+                _ => nodes.push(world.add(&format!("late{k}"), config.clone())),
+            }
+            world.run_for(ms(200));
+        }
+        world.run_for(secs(30));
+        check(&world, &nodes[..10], &said);
+    }
+}
+
+#[test]
+fn a_new_run_hears_nothing_of_before_and_everything_from_then_on() {
+    for seed in 0..10 {
+        let (mut world, mut nodes) = formed(seed, 8, &Config::new());
+        let mut before = BTreeSet::new();
+        for _ in 0..30 {
+            say(&mut world, nodes[0], &mut before);
+            world.run_for(ms(50));
+        }
+        world.run_for(secs(1));
+        let mut config = Config::new();
+        config.seeds = vec![bruit_core::sim::world::address(3).to_string()];
+        let late = world.add("late", config);
+        world.run_until(secs(5), |w| w.live(late) == 9).expect("it is let in");
+        let mut after = BTreeSet::new();
+        for _ in 0..30 {
+            say(&mut world, nodes[0], &mut after);
+            world.run_for(ms(50));
+        }
+        world.run_for(secs(5));
+        check(&world, &[late], &after);
+        assert!(world.events(late).iter().all(|(_, e)| e.kind != EventKind::Gap), "history is no loss");
+        nodes.push(late);
+        let all = before.union(&after).copied().collect();
+        check(&world, &nodes[..8], &all);
+    }
+}
+
+#[test]
+fn what_nobody_has_any_more_is_said() {
+    let mut config = Config::new();
+    config.set("broadcast_window", "64KiB").unwrap();
+    config.set("broadcast_keep", "2s").unwrap();
+    let (mut world, nodes) = formed(7, 6, &config);
+    let mut said = BTreeSet::new();
+    say(&mut world, nodes[0], &mut said);
+    world.run_for(secs(2));
+    world.part(&nodes[..3], &nodes[3..]);
+    world.run_for(secs(20));
+    for _ in 0..10 {
+        world.broadcast(nodes[0], "", b"not heard by half").unwrap();
+        world.run_for(secs(1));
+    }
+    world.heal();
+    world.run_for(secs(60));
+    say(&mut world, nodes[0], &mut said);
+    world.run_for(secs(10));
+    for &i in &nodes[3..] {
+        let gaps = world.events(i).iter().filter(|(_, e)| e.kind == EventKind::Gap);
+        let lost: u64 = gaps.map(|(_, e)| e.count).sum();
+        let heard = heard(&world, i);
+        assert!(heard.values().all(|&n| n == 1));
+        assert_eq!(heard.len() as u64 + lost, 12, "each is heard or said to be lost");
+        assert!(lost >= 7, "{lost}");
+    }
+    assert!(nodes[1..3].iter().all(|&i| world.events(i).iter().all(|(_, e)| e.kind != EventKind::Gap)));
+}
+
+#[test]
+fn a_sender_is_known_before_its_first_word_is_heard() {
+    for seed in 0..20 {
+        let (mut world, nodes) = formed(seed, 12, &Config::new());
+        world.broadcast(nodes[0], "", b"wake up").unwrap();
+        world.run_for(secs(5));
+        let mut config = Config::new();
+        config.seeds = vec![bruit_core::sim::world::address(0).to_string()];
+        let late = world.add("late", config);
+        let mut said = BTreeSet::new();
+        world.run_until(secs(5), |w| w.live(late) > 1).expect("it is let in");
+        say(&mut world, late, &mut said);
+        world.run_for(secs(5));
+        for &i in &nodes {
+            let join = world.events(i).iter().find(|(_, e)| e.member.as_ref().is_some_and(|m| *m.name == *"late"));
+            let word = world.messages(i).iter().find(|(_, m)| *m.from == *"late").expect("it is heard");
+            assert!(join.expect("it is listed").0 <= word.0);
+        }
+    }
+}
+
+#[test]
+fn what_is_too_big_or_too_much_is_refused_and_nothing_is_lost() {
+    let (mut world, nodes) = formed(8, 6, &Config::new());
+    let too_big = world.broadcast(nodes[0], "", &vec![0; 256 * 1024 + 1]).unwrap_err();
+    assert_eq!(too_big.code, Code::TooBig);
+    let (mut said, mut busy) = (BTreeSet::new(), 0);
+    for _ in 0..100 {
+        match world.broadcast(nodes[0], "", &[7; 20_000]) {
+            Ok(seq) => drop(said.insert((world.run_id(nodes[0]), seq))),
+            Err(e) => {
+                assert_eq!(e.code, Code::Busy);
+                busy += 1;
+                world.run_for(ms(5));
+            }
+        }
+    }
+    assert!(busy > 0 && said.len() > 20, "{busy} of 100");
+    world.run_for(secs(5));
+    check(&world, &nodes, &said);
+    assert!(world.completions(nodes[0]).iter().any(|c| matches!(c, Completion::Writable { .. })), "it may go on");
+    assert!(world.broadcast(nodes[0], "", &vec![0; 256 * 1024]).is_ok(), "the largest, and alone");
+    world.run_for(secs(5));
+    assert!(nodes[1..].iter().all(|&i| world.messages(i).iter().any(|(_, m)| m.body.len() == 256 * 1024)));
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    let run = |seed| {
+        let (mut world, nodes) = formed(seed, 40, &Config::new());
+        world.set_network(Network { duplicate: 0.1, ..Network::lossy(0.1) }).unwrap();
+        for k in 0..30 {
+            world.broadcast(nodes[k], "", &[k as u8; 2_000]).unwrap();
+            world.run_for(ms(30));
+        }
+        world.run_for(secs(5));
+        world.trace()
+    };
+    assert_eq!(run(5), run(5));
+    assert_ne!(run(5), run(6));
 }

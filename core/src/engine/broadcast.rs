@@ -66,6 +66,11 @@ impl Engine {
         self.overlay.neighbours()
     }
 
+    /// Whether [`Input::Severed`](super::Input) of that run would change anything.
+    pub fn minds_link(&self, run: RunId) -> bool {
+        self.overlay.is_neighbour(run) || self.lanes.waiting(run) > 0
+    }
+
     /// How far a broadcast that we keep has come.
     pub fn hops(&self, origin: RunId, seq: u64) -> Option<u32> {
         self.tree.hops(origin, seq)

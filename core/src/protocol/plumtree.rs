@@ -60,7 +60,7 @@ const COMPARISONS: u32 = 24;
 
 /// In the shared tree a path must be shorter by so many hops to replace one (SRDS 2007 §4.2 has 7 for many senders): what is
 /// shorter for one sender is longer for another.
-const SHARED_THRESHOLD: u32 = 7;
+const SHARED_THRESHOLD: u32 = 3;
 
 /// A neighbour of the origin confirms each so many bytes, or each eighth of the window.
 const CONFIRM_EVERY: usize = 32 << 10;
@@ -697,7 +697,8 @@ impl Plumtree {
             *lazy_in(&mut self.shared, origin, own) &= !(1 << slot);
         }
         self.counts.grafts += 1;
-        let here = now.since(self.born).as_millis() as u64;
+        // Longer than true by what a question may be on its way: what comes too much is known by its age.
+        let here = (now.since(self.born) + Duration::from_secs(1)).as_millis() as u64;
         let spans = Spans(&self.scratch);
         if let Some(to) = stream(members, whom) {
             cx.out.send(to, &Frame::Graft { origin: run, grow, own, here, spans });

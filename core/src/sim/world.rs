@@ -1258,7 +1258,8 @@ impl World {
 
     /// Some time from now node `i` learns that its link with that run has ended.
     fn break_link(&mut self, i: NodeIndex, run: RunId, after: Duration) {
-        if !self.breaking.insert((i, run)) {
+        // Who has nothing on it does not notice.
+        if !self.nodes[i].engine.minds_link(run) || !self.breaking.insert((i, run)) {
             return;
         }
         let sender = self.nodes[i].run;
