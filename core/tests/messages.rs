@@ -522,7 +522,11 @@ fn what_is_too_large_for_all_is_said_at_once() {
 /// One that says more than the others can take is made to wait, and nobody misses anything.
 #[test]
 fn a_flood_to_all_is_held_back_and_loses_nothing() {
-    let nodes = cluster(5, calm);
+    let nodes = cluster(5, |config| {
+        calm(config);
+        // A handler that is slower than the flood loses its oldest, and is told so; this is about the way there.
+        set(config, "inbox_bytes", "64MiB");
+    });
     all_list(&nodes, 5);
     let counts: Vec<_> = nodes.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
     for (witness, count) in nodes.iter().zip(&counts) {
