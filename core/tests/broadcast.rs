@@ -384,8 +384,8 @@ fn a_seed_is_a_run() {
     let run = |seed| {
         let (mut world, nodes) = formed(seed, 40, &Config::new());
         world.set_network(Network { duplicate: 0.1, ..Network::lossy(0.1) }).unwrap();
-        for k in 0..30 {
-            world.broadcast(nodes[k], "", &[k as u8; 2_000]).unwrap();
+        for &i in &nodes[..30] {
+            world.broadcast(i, "", &[i as u8; 2_000]).unwrap();
             world.run_for(ms(30));
         }
         world.run_for(secs(5));
