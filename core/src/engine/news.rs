@@ -259,7 +259,7 @@ impl Engine {
     /// Our own probe got no answer, from it or anybody we asked.
     pub(super) fn suspect(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
         self.counters.silent += 1;
-        if self.damping.is_held() {
+        if self.damping.is_held(now.mono, &self.config) {
             return;
         }
         let me = self.members.local().run;

@@ -85,8 +85,10 @@ pub enum Accusation {
 
 impl Damping {
     /// Refutes nothing at present, and should accuse nobody.
-    pub fn is_held(&self) -> bool {
-        self.held
+    pub fn is_held(&self, now: Instant, config: &Config) -> bool {
+        let half_life = config.flap_half_life;
+        // Nobody may accuse us any more, who would make us look.
+        self.held && !half_life.is_zero() && self.penalty.get(now, half_life) > REUSE
     }
 
     /// Somebody else died, or refuted so many accusations: its incarnation has grown by that.
@@ -194,8 +196,18 @@ mod tests {
             }
             let returned = (141..400).find(|&secs| dead(&mut d, secs, false) == Answer::Refute);
             assert_eq!(returned, Some(back));
-            assert!(!d.is_held());
+            assert!(!d.is_held(at(back), &config()));
         }
+    }
+
+    /// Others may list it as alive again, by way of a join, and never accuse it any more: it accused nobody from then on.
+    #[test]
+    fn who_is_held_accuses_again_when_its_time_is_over_also_where_nobody_speaks_of_it() {
+        let mut d = Damping::default();
+        dead(&mut d, 100, true);
+        dead(&mut d, 140, true);
+        assert!(d.is_held(at(200), &config()));
+        assert!(!d.is_held(at(210), &config()));
     }
 
     #[test]

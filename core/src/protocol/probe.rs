@@ -66,6 +66,8 @@ pub struct Probe {
     missed: u8,
     /// When the latest of them was decided.
     judged: Instant,
+    /// Who did not answer the last one that was missed: once more says something about it, and nothing about our link.
+    silent: Option<RunId>,
     /// Who answered by stream, as long as it has not answered by datagram, too.
     streamed: Option<RunId>,
 }
@@ -144,6 +146,7 @@ impl Probe {
             health: 0,
             missed: 0,
             judged: Instant::ZERO,
+            silent: None,
             streamed: None,
         }
     }
@@ -231,7 +234,9 @@ impl Probe {
             };
             match self.flights[i].stage {
                 Stage::Direct { .. } => {
-                    (self.missed, self.judged) = (self.missed << 1 | 1, now);
+                    if self.silent.replace(self.flights[i].run) != Some(self.flights[i].run) {
+                        (self.missed, self.judged) = (self.missed << 1 | 1, now);
+                    }
                     let stage = self.ask_others(cx, members, self.flights[i], entry);
                     self.flights[i].stage = stage;
                 }
@@ -809,6 +814,23 @@ mod tests {
         assert_eq!(p.wait(299), None);
         assert_eq!(p.relayed(), 0);
         assert!(!p.ack(2, seq).unwrap().late);
+    }
+
+    /// Who is held back accuses nobody: in a small cluster one that was gone for good kept its penalty up, and it stayed away
+    /// for ever (seed 200033).
+    #[test]
+    fn one_that_never_answers_says_nothing_of_our_link() {
+        let mut p = prober(5);
+        let failing = |p: &Prober| p.probe.is_failing(p.now, &p.config);
+        for _ in 0..3 {
+            p.ping(2);
+            p.wait(300);
+            p.wait(300);
+        }
+        assert!(!failing(&p));
+        p.ping(3);
+        p.wait(300);
+        assert!(failing(&p), "but two of them do");
     }
 
     #[test]
