@@ -168,7 +168,7 @@ pub struct bruit_stats {
     pub messages_sent: u64,
     /** messages handed to the application */
     pub messages_received: u64,
-    /** messages and replies refused with E_BUSY because send_queue was full */
+    /** messages and replies refused with E_BUSY because send_queue, or to ourselves inbox_bytes, was full */
     pub messages_refused: u64,
     /** requests that were sent or queued */
     pub requests: u64,

@@ -707,7 +707,7 @@ typedef struct bruit_stats {
     uint64_t messages_sent;
     /** messages handed to the application */
     uint64_t messages_received;
-    /** messages and replies refused with E_BUSY because send_queue was full */
+    /** messages and replies refused with E_BUSY because send_queue, or to ourselves inbox_bytes, was full */
     uint64_t messages_refused;
     /** requests that were sent or queued */
     uint64_t requests;

@@ -11,6 +11,9 @@ use crate::id::{Epoch, NodeName, RunId};
 /// Longest topic, in bytes.
 pub const TOPIC_MAX: usize = 64;
 
+/// What a message weighs besides its bytes, wherever bytes are bounded: or empty ones would be bounded by nothing.
+pub const WEIGHT: usize = 64;
+
 /// A topic and what is said under it, in one allocation: a copy costs a pointer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Body {
@@ -86,7 +89,7 @@ impl Delivery {
     pub fn weight(&self) -> usize {
         match self.manner {
             Manner::Broadcast { .. } => 0,
-            Manner::BestEffort | Manner::Reliable | Manner::Request { .. } => self.body.len(),
+            Manner::BestEffort | Manner::Reliable | Manner::Request { .. } => self.body.len() + WEIGHT,
         }
     }
 }

@@ -198,6 +198,33 @@ fn who_does_not_read_makes_the_sender_wait_and_loses_nothing() {
     eventually("all are heard", || heard.load(SeqCst) == sent + 1, || format!("{heard:?} of {sent}"));
 }
 
+/// Empty messages, and those to oneself: nothing is so small that it is bounded by nothing.
+#[test]
+fn the_smallest_messages_are_bounded_too() {
+    let [a, b] = pair(|config| {
+        set(config, "inbox_bytes", "64KiB");
+        set(config, "send_queue", "64KiB");
+    });
+    let queues = [&a, &b].map(|w| w.node.message_queue("").unwrap());
+    for to in ["n000", "n001"] {
+        let patient = Wait::For(Duration::from_millis(300));
+        let refused = (0..100_000).find_map(|_| a.node.send(to, "", b"", Reliable, patient).err());
+        assert_eq!(refused.expect("an unbounded queue").code, Code::Busy, "{to}");
+    }
+    assert!(a.stat("messages_refused") >= 2);
+    let (mut own, mut sent) = (0, a.stat("messages_sent"));
+    eventually(
+        "all are heard, and there is room again",
+        || {
+            own += queues.iter().map(|queue| std::iter::from_fn(|| queue.try_next()).count() as u64).sum::<u64>();
+            let roomy = ["n000", "n001"].iter().all(|name| a.told(EventKind::Writable, name));
+            sent = a.stat("messages_sent");
+            own == sent && roomy
+        },
+        || a.describe(),
+    );
+}
+
 #[test]
 fn best_effort_that_nobody_reads_drops_its_oldest_and_says_so() {
     let [a, b] = pair(|config| set(config, "inbox_bytes", "64KiB"));

@@ -41,7 +41,7 @@ counters! {
     gossip_over_budget: "gossip packets not sent because gossip_budget was spent",
     messages_sent: "messages to single members that were sent or queued",
     messages_received: "messages handed to the application",
-    messages_refused: "messages and replies refused with E_BUSY because send_queue was full",
+    messages_refused: "messages and replies refused with E_BUSY because send_queue, or to ourselves inbox_bytes, was full",
     requests: "requests that were sent or queued",
     requests_timed_out: "requests that had no answer in time",
     replies_late: "replies to requests that had ended",

@@ -20,6 +20,10 @@ use crate::wire::frame::{Frame, Item, ItemKind};
 /// What a message in a datagram takes besides its topic and its data: envelope, frame header, lengths.
 const AROUND: usize = 64;
 
+/// Room is given to each member by itself, so all together may fill `inbox_bytes` and more. Beyond so many times as much
+/// nothing is taken, whatever room was given.
+const OVERDRAFT: usize = 2;
+
 /// How a message is sent to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
@@ -35,7 +39,7 @@ impl Engine {
     /// Sends a message to a member, or to ourselves. With [`Sending::Receipt`] the answer is the receipt's number.
     ///
     /// `E_NOT_FOUND` for an unknown name, `E_UNREACHABLE` for the dead and those who left, `E_TOO_BIG` above `max_message`,
-    /// `E_BUSY` where `send_queue` is full: [`Completion::Writable`] says when it is not any more. In all of them
+    /// `E_BUSY` where `send_queue` is full, or to ourselves `inbox_bytes`: [`Completion::Writable`] says when it is not any more. In all of them
     /// nothing is sent.
     pub fn send(&mut self, now: Now, to: &str, body: Body, how: Sending, out: &mut Outbox) -> Result<Option<u64>> {
         let to = self.correspondent(to, &body)?;
@@ -43,8 +47,9 @@ impl Engine {
             self.receipts += 1;
             self.receipts
         });
-        self.counters.messages_sent += 1;
         if let Some(run) = to.run.filter(|&run| run == self.members.local().run) {
+            self.must_have_room_for_us(run)?;
+            self.counters.messages_sent += 1;
             self.deliver_to_us(Manner::Reliable, body, out);
             let before = out.completions.len();
             out.completions.extend(receipt.map(|id| Completion::Received { id, status: 0 }));
@@ -56,6 +61,7 @@ impl Engine {
         } else {
             self.post(now, to, Letter { kind: ItemKind::MESSAGE, id: 0, status: 0, body, receipt }, out)?;
         }
+        self.counters.messages_sent += 1;
         self.finish(now, out);
         Ok(receipt)
     }
@@ -77,9 +83,13 @@ impl Engine {
             let text = format!("{} requests wait for answers (max_requests); nothing was sent", self.requests.len());
             return Err(Error::new(Code::Limit, text));
         }
+        let is_to_us = run == self.members.local().run;
+        if is_to_us {
+            self.must_have_room_for_us(run)?;
+        }
         let id = self.requests.ask(run, timeout.map(|timeout| now.mono + timeout));
-        self.counters.requests += 1;
-        if run == self.members.local().run {
+        if is_to_us {
+            self.counters.requests += 1;
             self.deliver_to_us(Manner::Request { id }, body, out);
             return Ok(id);
         }
@@ -88,6 +98,7 @@ impl Engine {
             self.requests.end(id, None);
             return Err(e);
         }
+        self.counters.requests += 1;
         self.finish(now, out);
         Ok(id)
     }
@@ -129,11 +140,15 @@ impl Engine {
         ended
     }
 
-    /// The application is done with so many bytes of messages, as [`Body::len`] counts them: members may send more.
+    /// The application is done with messages of that weight, as [`Delivery::weight`] counts it: members may send more.
     pub fn consumed(&mut self, now: Now, bytes: usize, out: &mut Outbox) {
         self.backlog = self.backlog.saturating_sub(bytes);
         let room = self.room();
         self.lanes.on_room(cx!(self, now, out), room);
+        let me = self.members.local().run;
+        if self.backlog <= self.config.inbox_bytes / 2 && self.refused.remove(&me) {
+            self.report_writable(me, out);
+        }
         self.finish(now, out);
     }
 
@@ -149,6 +164,11 @@ impl Engine {
     }
 
     pub(super) fn on_item(&mut self, now: Now, by: &Speaker, item: Item<'_>, out: &mut Outbox) {
+        if self.backlog > OVERDRAFT * self.config.inbox_bytes {
+            // It, or many, sent more than there was room for. Whoever keeps to the rules sends it again.
+            self.counters.items_refused += 1;
+            return;
+        }
         let (room, mut arrived) = (self.room(), core::mem::take(&mut self.arrived));
         match self.lanes.on_item(cx!(self, now, out), by.run, by.back.via, item, room, &mut arrived) {
             Fate::Taken => {}
@@ -248,6 +268,18 @@ impl Engine {
         Ok(entry.to())
     }
 
+    /// What we say to ourselves waits for nobody's acknowledgement, and is bounded where it waits for the application.
+    fn must_have_room_for_us(&mut self, run: RunId) -> Result<()> {
+        if self.backlog < self.config.inbox_bytes {
+            return Ok(());
+        }
+        self.refused.insert(run);
+        self.counters.messages_refused += 1;
+        let text =
+            format!("{} bytes wait for this node's application already (inbox_bytes); nothing was sent", self.backlog);
+        Err(Error::new(Code::Busy, text))
+    }
+
     fn check_size(&self, body: &Body) -> Result<()> {
         let (len, max) = (body.data().len(), self.config.max_message);
         if len > max {
@@ -277,9 +309,9 @@ impl Engine {
     fn deliver(&mut self, run: RunId, manner: Manner, body: Body, out: &mut Outbox) {
         let Some(entry) = self.members.find(run).and_then(|peer| self.members.get(peer)) else { return };
         let (from, epoch) = (entry.name.clone(), entry.epoch);
-        self.backlog += body.len();
         self.counters.messages_received += 1;
         let delivery = Delivery { from, epoch, run, manner, body };
+        self.backlog += delivery.weight();
         if self.is(Mutant::Stammerer) {
             out.messages.push(delivery.clone());
         }

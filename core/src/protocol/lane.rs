@@ -23,7 +23,7 @@ use super::Cx;
 use crate::error::Code;
 use crate::id::RunId;
 use crate::members::Members;
-use crate::message::Body;
+use crate::message::{Body, WEIGHT};
 use crate::outbox::{Completion, Destination, Outbox, Via};
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{Frame, Item, ItemKind};
@@ -33,9 +33,6 @@ pub const SMALL_MAX: usize = 16 << 10;
 
 /// What may be on its way before the receiver has said how much it takes.
 const ROOM_FIRST: u64 = 64 << 10;
-
-/// What an item weighs besides its bytes: bounds their number where they are empty.
-const WEIGHT: usize = 64;
 
 /// Runs that were forgotten, and how far their lanes had come. Beyond that the oldest: what is under way from there when it
 /// returns may arrive twice.
@@ -302,7 +299,8 @@ impl Lanes {
                 }
             }
         } else {
-            out.room = room;
+            // Whatever it offers, no more than our own option is on its way.
+            out.room = room.min(cx.config.lane_window as u64);
             if out.forget(upto, |id| cx.out.completions.push(Completion::Received { id, status: 0 })) {
                 (out.tries, out.severed) = (0, 0);
                 out.arm(cx.now.mono, cx.config.probe_interval);

@@ -21,7 +21,7 @@ use super::message::{AnswerFn, Message};
 use super::signal::Signal;
 use crate::error::Result;
 use crate::id::NodeName;
-use crate::message::{Body, Manner};
+use crate::message::{Body, Manner, WEIGHT};
 use crate::view::{Event, EventKind, changed};
 
 /// With fewer items than this the reader is not behind, and sees every step.
@@ -356,7 +356,7 @@ impl Messages {
 /// What a message weighs if it may be dropped; never 0 then.
 fn loose(message: &Message) -> usize {
     match message.manner() {
-        Manner::BestEffort | Manner::Broadcast { .. } => message.len() + 1,
+        Manner::BestEffort | Manner::Broadcast { .. } => message.body().len() + WEIGHT,
         Manner::Reliable | Manner::Request { .. } => 0,
     }
 }

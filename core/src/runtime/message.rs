@@ -43,11 +43,6 @@ impl Message {
         &self.0.delivery.body
     }
 
-    /// Bytes of the topic and the data.
-    pub(crate) fn len(&self) -> usize {
-        self.0.delivery.body.len()
-    }
-
     /// The member that said it; of a broadcast its origin.
     pub fn sender(&self) -> &NodeName {
         &self.0.delivery.from

@@ -1132,7 +1132,7 @@ impl World {
         let messages = core::mem::take(&mut out.messages);
         for message in &messages {
             let engine = &mut self.nodes[i].engine;
-            engine.consumed(now, message.body.len(), out);
+            engine.consumed(now, message.weight(), out);
             if let Manner::Request { id } = message.manner {
                 // Where the asker is gone, nobody waits for it.
                 let _ = engine.reply(now, message.run, id, Ok(message.body.data()), out);

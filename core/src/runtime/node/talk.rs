@@ -159,7 +159,7 @@ impl Shared {
             let sent = self.call(|live, out, now| {
                 let sent = send(live, now, out);
                 if wait != Wait::Now && is_busy(&sent) {
-                    live.writers.entry(to.into()).or_default().push(tell);
+                    live.writers.entry(to.into()).or_default().push(tell.clone());
                 }
                 sent
             })?;
@@ -168,7 +168,14 @@ impl Shared {
             }
             match receive(&told, deadline) {
                 Ok(()) => {}
-                Err(RecvTimeoutError::Timeout) => return sent,
+                Err(RecvTimeoutError::Timeout) => {
+                    // Nobody may wait in vain for ever, one call after the other.
+                    self.peek(|live| {
+                        live.writers.values_mut().for_each(|all| all.retain(|other| !other.same_channel(&tell)));
+                        live.writers.retain(|_, all| !all.is_empty());
+                    });
+                    return sent;
+                }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.interrupted()),
             }
         }
