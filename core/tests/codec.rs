@@ -6,8 +6,8 @@ use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::rng::Rng;
 use bruit_core::wire::cursor::{Reader, Writer};
 use bruit_core::wire::frame::{
-    Beats, Contact, Contacts, Entries, Frame, Frames, Gossip, HELLO_LEN, Item, ItemKind, Marks, Record, Runs, Spans,
-    StateEntry, SummaryEntry,
+    Beats, Contact, Contacts, Entries, Frame, Frames, Gossip, Graft, HELLO_LEN, Ihave, Item, ItemKind, Marks, Record,
+    Runs, Spans, StateEntry, SummaryEntry,
 };
 use core::net::SocketAddr;
 use proptest::prelude::*;
@@ -223,8 +223,14 @@ impl Parts {
                 topic: &self.text,
                 data: &self.state,
             }),
-            34 => Frame::Ihave { origin: run, first: a.min(b), last: a.max(b), hops: s, own: self.yes },
-            35 => Frame::Graft { origin: run, grow: self.yes, own: b % 2 == 0, here: seq, spans: Spans(&self.spans) },
+            34 => Frame::Ihave(Ihave { origin: run, first: a.min(b), last: a.max(b), hops: s, own: self.yes }),
+            35 => Frame::Graft(Graft {
+                origin: run,
+                grow: self.yes,
+                own: b % 2 == 0,
+                here: seq,
+                spans: Spans(&self.spans),
+            }),
             36 => Frame::Prune { origin: run, own: self.yes },
             37 => Frame::Idontwant { origin: run, seq: a },
             38 => Frame::Vector { ask: self.yes, neighbour: b % 2 == 0, marks: Marks(&self.marks) },
@@ -257,7 +263,7 @@ fn entries(frame: &Frame<'_>) -> usize {
         Frame::Heartbeats { beats, .. } => beats.iter().inspect(|(_, n)| assert!(*n <= COUNTER_MAX)).count(),
         Frame::Suspect { accusers: runs, .. } | Frame::Want { runs } => runs.iter().count(),
         Frame::Shuffle { contacts, .. } | Frame::ShuffleReply { contacts } => contacts.iter().count(),
-        Frame::Graft { spans, .. } => spans.iter().inspect(|(first, last)| assert!(first <= last)).count(),
+        Frame::Graft(Graft { spans, .. }) => spans.iter().inspect(|(first, last)| assert!(first <= last)).count(),
         Frame::Vector { marks, .. } => marks.iter().inspect(|(_, seq)| assert!(*seq <= COUNTER_MAX)).count(),
         _ => 0,
     }

@@ -148,12 +148,8 @@ impl Engine {
                     Heard::Nothing => {}
                 }
             }
-            Frame::Ihave { origin, first, last, hops, own } => {
-                self.tree.on_ihave(cx, members, from, origin, first, last, hops, own);
-            }
-            Frame::Graft { origin, grow, own, here, spans } => {
-                self.tree.on_graft(cx, to, origin, grow, own, here, spans);
-            }
+            Frame::Ihave(ihave) => self.tree.on_ihave(cx, members, from, ihave),
+            Frame::Graft(graft) => self.tree.on_graft(cx, to, graft),
             Frame::Prune { origin, own } => self.tree.on_prune(members, from, origin, own),
             Frame::Idontwant { origin, seq } => self.tree.on_idontwant(cx, members, from, origin, seq),
             Frame::Vector { ask, neighbour, marks } => {

@@ -235,7 +235,7 @@ impl Engine {
             | Frame::Shuffle { .. }
             | Frame::ShuffleReply { .. }
             | Frame::Gossip(_)
-            | Frame::Ihave { .. }
+            | Frame::Ihave(_)
             | Frame::Prune { .. }
             | Frame::Idontwant { .. }
             | Frame::Vector { .. }
@@ -254,7 +254,7 @@ impl Engine {
     }
 
     fn answer(&mut self, now: Now, by: &Speaker, home: Destination, frame: Frame<'_>, out: &mut Outbox) {
-        if let Frame::Graft { .. } = frame {
+        if let Frame::Graft(_) = frame {
             return self.on_broadcast_frame(now, by, home, frame, out);
         }
         let (cx, members, telling) = (cx!(self, now, out), &self.members, &mut self.telling);

@@ -132,8 +132,8 @@ pub enum Frame<'a> {
     Shuffle { ttl: u32, node: Contact, contacts: Contacts<'a> },
     ShuffleReply { contacts: Contacts<'a> },
     Gossip(Gossip<'a>),
-    Ihave { origin: RunId, first: u64, last: u64, hops: u32, own: bool },
-    Graft { origin: RunId, grow: bool, own: bool, here: u64, spans: Spans<'a> },
+    Ihave(Ihave),
+    Graft(Graft<'a>),
     Prune { origin: RunId, own: bool },
     Idontwant { origin: RunId, seq: u64 },
     Vector { ask: bool, neighbour: bool, marks: Marks<'a> },
@@ -179,6 +179,32 @@ pub struct Gossip<'a> {
     pub own: bool,
     pub topic: &'a str,
     pub data: &'a [u8],
+}
+
+/// What somebody has of an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ihave {
+    pub origin: RunId,
+    /// All from here on are new there.
+    pub first: u64,
+    pub last: u64,
+    /// How far the last has come.
+    pub hops: u32,
+    /// Its origin has a tree of its own.
+    pub own: bool,
+}
+
+/// What somebody misses of an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Graft<'a> {
+    pub origin: RunId,
+    /// And wants to be given what comes next.
+    pub grow: bool,
+    /// In the origin's own tree.
+    pub own: bool,
+    /// Milliseconds since it began to listen.
+    pub here: u64,
+    pub spans: Spans<'a>,
 }
 
 /// What a message in a lane is. Unknown numbers are handed on, and refused by who acts on them.
@@ -329,8 +355,8 @@ impl<'a> Frame<'a> {
             Frame::Shuffle { .. } => SHUFFLE,
             Frame::ShuffleReply { .. } => SHUFFLE_REPLY,
             Frame::Gossip(_) => GOSSIP,
-            Frame::Ihave { .. } => IHAVE,
-            Frame::Graft { .. } => GRAFT,
+            Frame::Ihave(_) => IHAVE,
+            Frame::Graft(_) => GRAFT,
             Frame::Prune { .. } => PRUNE,
             Frame::Idontwant { .. } => IDONTWANT,
             Frame::Vector { .. } => VECTOR,
@@ -441,14 +467,14 @@ impl<'a> Frame<'a> {
             }
             Frame::ShuffleReply { contacts } => w.bytes(contacts.0),
             Frame::Gossip(gossip) => gossip.write(w),
-            Frame::Ihave { origin, first, last, hops, own } => {
+            Frame::Ihave(Ihave { origin, first, last, hops, own }) => {
                 w.run(origin);
                 w.varint(first);
                 w.varint(last);
                 w.varint(hops.into());
                 w.byte(own.into());
             }
-            Frame::Graft { origin, grow, own, here, spans } => {
+            Frame::Graft(Graft { origin, grow, own, here, spans }) => {
                 w.run(origin);
                 w.byte(flags(grow, own));
                 w.varint(here);
@@ -552,11 +578,11 @@ impl<'a> Frame<'a> {
                 if first > last {
                     return Err(Malformed);
                 }
-                Frame::Ihave { origin, first, last, hops: r.short()?, own: bits(r)?.0 }
+                Frame::Ihave(Ihave { origin, first, last, hops: r.short()?, own: bits(r)?.0 })
             }
             GRAFT => {
                 let (origin, (grow, own)) = (r.run()?, bits(r)?);
-                Frame::Graft { origin, grow, own, here: r.varint()?, spans: Spans::read(r)? }
+                Frame::Graft(Graft { origin, grow, own, here: r.varint()?, spans: Spans::read(r)? })
             }
             PRUNE => Frame::Prune { origin: r.run()?, own: bits(r)?.0 },
             IDONTWANT => Frame::Idontwant { origin: r.run()?, seq: r.counter()? },
@@ -1006,10 +1032,10 @@ impl fmt::Display for Frame<'_> {
                 let repair = if repair { " repair" } else { "" };
                 write!(f, "GOSSIP {origin:?} {seq} hops {hops}{repair} {topic:?} {} B", data.len())
             }
-            Frame::Ihave { origin, first, last, hops, .. } => {
+            Frame::Ihave(Ihave { origin, first, last, hops, .. }) => {
                 write!(f, "IHAVE {origin:?} {first}..{last} hops {hops}")
             }
-            Frame::Graft { origin, grow, spans, .. } => {
+            Frame::Graft(Graft { origin, grow, spans, .. }) => {
                 write!(f, "GRAFT {origin:?}{}", if grow { " grow" } else { "" })?;
                 spans.iter().try_for_each(|(first, last)| write!(f, " {first}..{last}"))
             }

@@ -3,8 +3,8 @@
 
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::wire::frame::{
-    Beats, Contact, Contacts, Entries, Frame, Gossip, Item, ItemKind, Marks, Record, Runs, Spans, StateEntry,
-    SummaryEntry,
+    Beats, Contact, Contacts, Entries, Frame, Gossip, Graft, Ihave, Item, ItemKind, Marks, Record, Runs, Spans,
+    StateEntry, SummaryEntry,
 };
 
 /// What frames borrow.
@@ -195,9 +195,12 @@ impl Stock {
                     data: &self.state,
                 }),
             ),
-            ("IHAVE", Frame::Ihave { origin: id, first: 1, last: 300, hops: 9, own: true }),
-            ("GRAFT", Frame::Graft { origin: id, grow: true, own: false, here: 60_000, spans: Spans(&self.spans) }),
-            ("GRAFT of nothing", Frame::Graft { origin: id, grow: true, own: true, here: 0, spans: Spans(&[]) }),
+            ("IHAVE", Frame::Ihave(Ihave { origin: id, first: 1, last: 300, hops: 9, own: true })),
+            (
+                "GRAFT",
+                Frame::Graft(Graft { origin: id, grow: true, own: false, here: 60_000, spans: Spans(&self.spans) }),
+            ),
+            ("GRAFT of nothing", Frame::Graft(Graft { origin: id, grow: true, own: true, here: 0, spans: Spans(&[]) })),
             ("PRUNE", Frame::Prune { origin: id, own: true }),
             ("IDONTWANT", Frame::Idontwant { origin: id, seq: 300 }),
             ("VECTOR", Frame::Vector { ask: true, neighbour: true, marks: Marks(&self.marks) }),
@@ -251,8 +254,8 @@ pub fn kind(frame: &Frame<'_>) -> usize {
         Frame::Shuffle { .. } => 31,
         Frame::ShuffleReply { .. } => 32,
         Frame::Gossip(_) => 33,
-        Frame::Ihave { .. } => 34,
-        Frame::Graft { .. } => 35,
+        Frame::Ihave(_) => 34,
+        Frame::Graft(_) => 35,
         Frame::Prune { .. } => 36,
         Frame::Idontwant { .. } => 37,
         Frame::Vector { .. } => 38,

@@ -1,0 +1,160 @@
+//! Those who broadcast: what we know of each, until it is gone and all that it said is too old to be heard again.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::repair::Repair;
+use super::seen::Seen;
+use super::{Cx, Heard, Plumtree};
+use crate::id::{Epoch, NodeName, RunId};
+use crate::members::Members;
+use crate::message::{Body, Delivery, Manner};
+use crate::outbox::Destination;
+use crate::time::{Duration, Instant};
+use crate::wire::frame::Gossip;
+
+/// Messages whose origin is not listed yet: so many wait for its record, of so many bytes, for so long.
+pub const WAITING_MAX: usize = 256;
+const WAITING_BYTES: usize = 1 << 20;
+const WAITING_TIME: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub name: NodeName,
+    pub epoch: Epoch,
+    pub seen: Seen,
+    /// The highest that is known to exist.
+    pub top: u64,
+    /// The highest that came along a tree, and from where.
+    pub pushed: u64,
+    pub via: Option<u8>,
+    /// Its own tree: the neighbours that are lazy in it.
+    pub lazy: Option<u16>,
+    /// Of messages up to this one no shortcut is made any more.
+    pub settled: u64,
+    pub pruned: Instant,
+    /// What is to be announced.
+    pub news: Option<(u64, u64)>,
+    /// Bytes of its messages that are not confirmed, where it is a neighbour.
+    pub unconfirmed: usize,
+    pub heard: Instant,
+    pub repair: Option<Box<Repair>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub from: Destination,
+    pub origin: RunId,
+    pub seq: u64,
+    pub hops: u32,
+    pub sent: Instant,
+    pub repair: bool,
+    pub own: bool,
+    pub body: Body,
+    pub until: Instant,
+}
+
+pub(super) enum Known {
+    Yes,
+    /// No member of that run is listed.
+    Unlisted,
+    Full,
+}
+
+impl Plumtree {
+    /// Looks an origin up, or makes a place for it.
+    pub(super) fn know(&mut self, cx: &Cx<'_>, members: &Members, run: RunId) -> Known {
+        if self.origins.contains_key(&run) {
+            return Known::Yes;
+        }
+        let Some(entry) = members.find(run).and_then(|peer| members.get(peer)) else { return Known::Unlisted };
+        if self.origins.len() >= cx.config.max_origins {
+            self.sweep(cx, members);
+            if self.origins.len() >= cx.config.max_origins {
+                return Known::Full;
+            }
+        }
+        self.origins.insert(run, Origin::new(entry.name.clone(), entry.epoch, cx.now.mono));
+        Known::Yes
+    }
+
+    /// A sender's JOIN comes before its first message.
+    pub(super) fn wait(&mut self, now: Instant, from: Destination, gossip: &Gossip<'_>, sent: Instant) -> Heard {
+        let &Gossip { origin, seq, hops, repair, own, topic, data, .. } = gossip;
+        let is_first = self.waiting.iter().all(|w| w.origin != origin);
+        let waits = self.waiting.iter().any(|w| (w.origin, w.seq) == (origin, seq));
+        if waits {
+            self.counts.copies += 1;
+        } else if self.waiting.len() == WAITING_MAX || self.waiting_bytes + data.len() > WAITING_BYTES {
+            self.counts.unlisted += 1;
+        } else {
+            let body = Body::read(topic, data);
+            self.waiting_bytes += body.len();
+            let until = now + WAITING_TIME;
+            self.waiting.push_back(Waiting { from, origin, seq, hops, sent, repair, own, body, until });
+        }
+        if is_first { Heard::Unknown } else { Heard::Nothing }
+    }
+
+    /// A run is listed: what waited for that is heard now.
+    pub fn on_record(&mut self, cx: &mut Cx<'_>, members: &Members, run: RunId, mut each: impl FnMut(Delivery)) {
+        while let Some(at) = self.waiting.iter().position(|w| w.origin == run) {
+            let Some(w) = self.waiting.remove(at) else { return };
+            self.waiting_bytes -= w.body.len();
+            if !matches!(self.know(cx, members, run), Known::Yes) {
+                self.counts.refused += 1;
+                continue;
+            }
+            let Waiting { seq, hops, sent, repair, own, .. } = w;
+            let (topic, data) = (w.body.topic(), w.body.data());
+            let gossip = Gossip { origin: run, seq, hops, age: 0, repair, own, topic, data };
+            if let Heard::New(delivery) = self.hear(cx, w.from, &gossip, sent) {
+                each(delivery);
+            }
+        }
+    }
+
+    /// Forgets origins that are listed no more, when all that they said is too old to be heard again.
+    pub(super) fn sweep(&mut self, cx: &Cx<'_>, members: &Members) {
+        let term = cx.config.broadcast_keep * 2;
+        let is_over =
+            |run: &RunId, origin: &Origin| members.find(*run).is_none() && cx.now.mono.since(origin.heard) > term;
+        let over: Vec<RunId> = self.origins.iter().filter(|(run, o)| is_over(run, o)).map(|(&run, _)| run).collect();
+        for run in over {
+            if let Some(repair) = self.origins.remove(&run).and_then(|origin| origin.repair) {
+                self.repairs.remove(&(repair.at, run));
+            }
+            self.window.forget(run);
+        }
+    }
+}
+
+impl Origin {
+    pub(super) fn new(name: NodeName, epoch: Epoch, now: Instant) -> Origin {
+        Origin {
+            name,
+            epoch,
+            seen: Seen::default(),
+            top: 0,
+            pushed: 0,
+            via: None,
+            lazy: None,
+            settled: 0,
+            pruned: now,
+            news: None,
+            unconfirmed: 0,
+            heard: now,
+            repair: None,
+        }
+    }
+
+    pub(super) fn delivery(&self, run: RunId, seq: u64, body: &Body) -> Delivery {
+        Delivery {
+            from: self.name.clone(),
+            epoch: self.epoch,
+            run,
+            manner: Manner::Broadcast { seq },
+            body: body.clone(),
+        }
+    }
+}
