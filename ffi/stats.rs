@@ -222,6 +222,10 @@ pub struct bruit_stats {
     pub gone: u64,
     /** vectors sent: how far we have heard each origin */
     pub vectors: u64,
+    /** members whose broadcasts are told apart, now, those that are gone included */
+    pub broadcast_origins: u64,
+    /** members long gone whose broadcasts are told apart no more, because max_origins was reached */
+    pub origins_forgotten: u64,
 }
 
 /// One counter.
@@ -397,6 +401,8 @@ const FIELDS: &[&str] = &[
     "shortcuts",
     "gone",
     "vectors",
+    "broadcast_origins",
+    "origins_forgotten",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

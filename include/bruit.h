@@ -761,6 +761,10 @@ typedef struct bruit_stats {
     uint64_t gone;
     /** vectors sent: how far we have heard each origin */
     uint64_t vectors;
+    /** members whose broadcasts are told apart, now, those that are gone included */
+    uint64_t broadcast_origins;
+    /** members long gone whose broadcasts are told apart no more, because max_origins was reached */
+    uint64_t origins_forgotten;
 } bruit_stats;
 
 /** One counter. */

@@ -7,7 +7,7 @@ use bruit_core::id::{Epoch, Incarnation, Version};
 use bruit_core::sim::{Network, World, world};
 use bruit_core::time::Duration;
 use bruit_core::view::{EventKind, MemberState};
-use bruit_core::wire::frame::{Frame, Runs};
+use bruit_core::wire::frame::{Frame, Gossip, Runs};
 
 fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -314,4 +314,56 @@ fn a_pause_is_not_taken_for_a_network_that_swallows_datagrams() {
         let warned = nodes.iter().any(|&i| world.events(i).iter().any(|(_, e)| e.kind == EventKind::Warning));
         assert!(!warned, "seed {seed}, {pause} ms");
     }
+}
+
+/// Swarm seed 100599: with a short `broadcast_keep` an origin was forgotten while a line's queue of 18 s still held what it had
+/// said; when it was listed again, that was news.
+#[test]
+fn what_was_heard_is_not_heard_again_however_long_a_copy_was_on_its_way() {
+    let mut config = Config::new();
+    (config.broadcast_keep, config.forget_dead, config.sync_interval) = (secs(2), secs(1), secs(2));
+    let (mut world, nodes) = formed_with(5, 4, &config);
+    let (listener, passer, origin) = (nodes[0], nodes[1], nodes[3]);
+    let seq = world.broadcast(origin, "t", b"once").unwrap();
+    world.run_for(secs(1));
+    let run = world.run_id(origin);
+    let heard = |w: &World| w.messages(listener).iter().filter(|(_, message)| message.run == run).count();
+    assert_eq!(heard(&world), 1);
+    world.part(&nodes[..3], &nodes[3..]);
+    let gone = |w: &mut World| w.state(listener, origin).is_none();
+    world.run_until(secs(60), gone).expect("it is forgotten");
+    // The others talk: what is long gone is swept.
+    for _ in 0..10 {
+        world.broadcast(passer, "t", b"others").unwrap();
+        world.run_for(secs(1));
+    }
+    world.heal();
+    world.run_until(secs(120), |w| w.all_list(&nodes, 4)).expect("it is back, the same run");
+    assert_eq!(world.run_id(origin), run);
+    // Its age is what it was when it went into the queue.
+    let (topic, data) = ("t", b"once".as_slice());
+    let late = Gossip { origin: run, seq, hops: 2, age: 900, repair: false, own: false, topic, data };
+    world.inject(passer, listener, &bytes(&Frame::Gossip(late)));
+    world.run_for(secs(1));
+    assert_eq!(heard(&world), 1);
+}
+
+/// Swarm seed 1410: a restarted node refused links that were meant for the run before, each refusal called for a comparison,
+/// and each comparison for a link: seven hundred a second.
+#[test]
+fn a_link_that_ends_whenever_something_is_sent_is_tried_no_faster_than_gossip_goes() {
+    let mut config = Config::new();
+    config.set("profile", "wan").unwrap();
+    let (mut world, nodes) = formed_with(6, 4, &config);
+    world.broadcast(nodes[0], "t", b"we have neighbours").unwrap();
+    world.run_for(secs(2));
+    // Nobody is told of the new run: it has no seeds, and datagrams do not arrive.
+    world.set_network(Network { udp_blocked: true, ..Network::default() }).unwrap();
+    world.power_off(nodes[0]);
+    world.restart(nodes[0], None);
+    let vectors = |w: &World| w.engine(nodes[1]).counters().vectors;
+    let before = vectors(&world);
+    world.broadcast(nodes[1], "t", b"goes to the old run").unwrap();
+    world.run_for(secs(2));
+    assert!(vectors(&world) - before < 20, "{}", vectors(&world) - before);
 }

@@ -220,7 +220,7 @@ group "Broadcasts" {
     broadcast_window: usize as Size = "16MiB", in "64KiB" to "4GiB", from "chosen by feel: half a second of a full line of 1 Gbit/s, and much longer of anything usual", live;
     /// For so long at most they are kept.
     broadcast_keep: Duration as Time = "5m", in "1s" to "24h", from "chosen by feel: longer than most partitions; iroh-gossip has 30 s", live;
-    /// Members whose broadcasts are told apart. Those of others are dropped and counted.
+    /// Members whose broadcasts are told apart. What was heard of those that are gone is remembered as long as there is room; where there is none, those of others are dropped and counted.
     max_origins: usize as Count = 65536, in 1 to 1048576, unit "members", from "chosen: as `max_members`";
 }
 

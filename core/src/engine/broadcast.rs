@@ -210,6 +210,9 @@ impl Engine {
         while let Some(run) = self.overlay.on_deadline(cx!(self, now, out), &self.members) {
             self.relink(now, Change { up: None, down: Some(run) }, out);
         }
+        while let Some(run) = self.overlay.asks_again(cx!(self, now, out)) {
+            self.tree.on_severed(cx!(self, now, out), run);
+        }
         while let Some(lost) = self.tree.on_deadline(cx!(self, now, out), &self.members) {
             self.say_gap(lost, out);
         }
@@ -247,7 +250,7 @@ impl Engine {
     fn count_broadcasts(&mut self) {
         let Counts { delivered, copies, pushed, repaired, answered, .. } = self.tree.counts;
         let Counts { grafts, prunes, shortcuts, gone, lost, .. } = self.tree.counts;
-        let Counts { before, stale, unlisted, refused, vectors, .. } = self.tree.counts;
+        let Counts { before, stale, unlisted, refused, vectors, forgotten, .. } = self.tree.counts;
         let counters = &mut self.counters;
         counters.neighbours = self.overlay.neighbours().len() as u64;
         counters.broadcast_window_bytes = self.tree.window_bytes() as u64;
@@ -258,5 +261,6 @@ impl Engine {
         (counters.broadcasts_unlisted, counters.broadcasts_refused) = (unlisted, refused);
         (counters.grafts, counters.prunes, counters.shortcuts) = (grafts, prunes, shortcuts);
         (counters.gone, counters.vectors) = (gone, vectors);
+        (counters.broadcast_origins, counters.origins_forgotten) = (self.tree.load().0 as u64, forgotten);
     }
 }

@@ -47,7 +47,8 @@ impl Engine {
             ("neighbours", neighbours, self.config.active_view),
             ("passive view", passive, self.config.passive_view),
             ("questions to neighbours", questions, ASKED_MAX + NEIGHBOURS_MAX),
-            ("origins", origins, self.config.max_origins),
+            // Those of others, and ourselves.
+            ("origins", origins, self.config.max_origins + 1),
             ("broadcasts without a record", waiting, WAITING_MAX),
             ("bytes of broadcasts", self.tree.window_bytes(), window),
         ]

@@ -65,6 +65,16 @@ struct Asked {
     insists: bool,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    run: RunId,
+    /// Until when it may show that it is there.
+    until: Instant,
+    /// When it may be asked once more, and whether the link has ended again since it was asked.
+    next: Instant,
+    again: bool,
+}
+
 #[derive(Debug, Default)]
 pub struct Hyparview {
     awake: bool,
@@ -72,8 +82,8 @@ pub struct Hyparview {
     passive: Vec<RunId>,
     /// NEIGHBORs without a reply.
     asked: Vec<Asked>,
-    /// Neighbours whose link has ended, or who are asked how they are: until when they may show that they are there.
-    doubted: Vec<(RunId, Instant)>,
+    /// Neighbours whose link has ended, or who are asked how they are.
+    doubted: Vec<Doubt>,
     failed: Vec<RunId>,
     /// What the last SHUFFLE took along: it makes room for what comes back.
     shuffled: Vec<RunId>,
@@ -119,7 +129,8 @@ impl Hyparview {
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        let (asked, doubted) = (self.asked.iter().map(|a| a.until), self.doubted.iter().map(|&(_, until)| until));
+        let due = |doubt: &Doubt| if doubt.again { doubt.next.min(doubt.until) } else { doubt.until };
+        let (asked, doubted) = (self.asked.iter().map(|a| a.until), self.doubted.iter().map(due));
         asked.chain(doubted).chain(self.fill).chain(self.shuffle).min()
     }
 
@@ -131,7 +142,7 @@ impl Hyparview {
             self.fail(run);
             self.look_around(cx);
         }
-        if let Some(&(run, _)) = self.doubted.iter().find(|&&(_, until)| until <= now) {
+        if let Some(&Doubt { run, .. }) = self.doubted.iter().find(|doubt| doubt.until <= now) {
             self.fail(run);
             return self.lose(cx, run).down;
         }
@@ -286,15 +297,32 @@ impl Hyparview {
     }
 
     /// The link with it has ended: idle, or broken. It has some time to show that it is there; whether that is asked for is
-    /// up to the caller, who has more to ask.
+    /// up to the caller, who has more to ask. `false`: it is no neighbour, or was asked just before.
     pub fn on_severed(&mut self, cx: &mut Cx<'_>, run: RunId) -> bool {
         if !self.is_neighbour(run) {
             return false;
         }
-        if !self.doubted.iter().any(|&(r, _)| r == run) {
-            self.doubted.push((run, cx.now.mono + patience(cx)));
+        let now = cx.now.mono;
+        if let Some(doubt) = self.doubted.iter_mut().find(|doubt| doubt.run == run) {
+            // The link ends as soon as anything is sent: it does so no faster than we ask.
+            doubt.again = true;
+            return false;
         }
+        self.doubted.push(Doubt {
+            run,
+            until: now + patience(cx),
+            next: now + cx.config.gossip_interval,
+            again: false,
+        });
         true
+    }
+
+    /// The next neighbour whose link has ended once more, and that may be asked once more.
+    pub fn asks_again(&mut self, cx: &mut Cx<'_>) -> Option<RunId> {
+        let now = cx.now.mono;
+        let doubt = self.doubted.iter_mut().find(|doubt| doubt.again && doubt.next <= now)?;
+        (doubt.again, doubt.next) = (false, now + cx.config.gossip_interval);
+        Some(doubt.run)
     }
 
     /// Nobody listens at the address of any of these.
@@ -330,7 +358,7 @@ impl Hyparview {
         let mut change = Change { up: Some(run), down: None };
         if !self.has_room(cx) {
             let dropped = self.active.swap_remove(cx.rng.index(self.active.len()));
-            self.doubted.retain(|&(r, _)| r != dropped);
+            self.doubted.retain(|doubt| doubt.run != dropped);
             self.part(cx, members, dropped);
             self.remember(cx, members, dropped);
             change.down = Some(dropped);
@@ -344,7 +372,7 @@ impl Hyparview {
     fn lose(&mut self, cx: &mut Cx<'_>, run: RunId) -> Change {
         let Some(at) = self.active.iter().position(|&r| r == run) else { return Change::default() };
         self.active.swap_remove(at);
-        self.doubted.retain(|&(r, _)| r != run);
+        self.doubted.retain(|doubt| doubt.run != run);
         // §4.4: it is replaced at once.
         self.look_around(cx);
         self.fill = Some(cx.now.mono);
@@ -358,7 +386,7 @@ impl Hyparview {
     }
 
     fn trust(&mut self, run: RunId) {
-        self.doubted.retain(|&(r, _)| r != run);
+        self.doubted.retain(|doubt| doubt.run != run);
     }
 
     fn has_room(&self, cx: &Cx<'_>) -> bool {

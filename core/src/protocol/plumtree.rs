@@ -19,11 +19,13 @@
 //! they have heard each origin (VECTOR): that finds the last message of a burst, and all that was said beyond a partition.
 //!
 //! This file is a message's way through a member. Beside it: `links`, the neighbours, who is lazy and what they have
-//! confirmed; `news`, announcements; `repair`, what is missing; `vectors`, comparisons; `origins`, who broadcasts.
+//! confirmed; `news`, announcements; `repair`, what is missing; `vectors`, comparisons; `origins`, who broadcasts, and
+//! `past`, who did.
 
 pub mod links;
 mod news;
 mod origins;
+mod past;
 mod repair;
 pub mod seen;
 mod vectors;
@@ -36,6 +38,7 @@ pub use self::links::LINKS_MAX;
 use self::links::{Link, lazy_in};
 pub use self::origins::WAITING_MAX;
 use self::origins::{Known, Origin, Waiting};
+use self::past::Past;
 use self::seen::Mark;
 use self::window::{Kept, Window};
 use super::Cx;
@@ -92,6 +95,7 @@ pub struct Counts {
     pub unlisted: u64,
     pub refused: u64,
     pub vectors: u64,
+    pub forgotten: u64,
 }
 
 #[derive(Debug)]
@@ -101,6 +105,7 @@ pub struct Plumtree {
     /// Neighbours that are lazy in the shared tree.
     shared: u16,
     origins: BTreeMap<RunId, Origin>,
+    past: Past,
     window: Window,
     /// When something missing is asked for, by origin.
     repairs: BTreeSet<(Instant, RunId)>,
@@ -130,6 +135,7 @@ impl Plumtree {
             links: [const { None }; LINKS_MAX],
             shared: 0,
             origins: BTreeMap::new(),
+            past: Past::default(),
             window: Window::default(),
             repairs: BTreeSet::new(),
             fresh: Vec::new(),
@@ -157,9 +163,9 @@ impl Plumtree {
         self.window.get(origin, seq).map(|kept| kept.hops)
     }
 
-    /// Origins, and messages that wait for their origin's record.
+    /// Origins, those that are gone included, and messages that wait for their origin's record.
     pub fn load(&self) -> (usize, usize) {
-        (self.origins.len(), self.waiting.len())
+        (self.origins.len() + self.past.len(), self.waiting.len())
     }
 
     /// Links that are eager in the shared tree, for who looks at it from outside.
@@ -198,7 +204,7 @@ impl Plumtree {
         let now = cx.now.mono;
         let sent = now - Duration::from_millis(gossip.age);
         if gossip.age > 2 * cx.config.broadcast_keep.as_millis() as u64 {
-            // Who it was may be forgotten, and that we had it.
+            // Nobody keeps it any more; that we had it may be forgotten, too.
             self.counts.stale += 1;
             return Heard::Nothing;
         }

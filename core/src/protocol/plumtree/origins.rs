@@ -1,4 +1,4 @@
-//! Those who broadcast: what we know of each, until it is gone and all that it said is too old to be heard again.
+//! Those who broadcast: what we know of each, until it is gone; and what waits for its origin to be listed.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -74,7 +74,12 @@ impl Plumtree {
                 return Known::Full;
             }
         }
-        self.origins.insert(run, Origin::new(entry.name.clone(), entry.epoch, cx.now.mono));
+        let mut origin = Origin::new(entry.name.clone(), entry.epoch, cx.now.mono);
+        if let Some(seen) = self.past.take(run) {
+            (origin.top, origin.seen) = (seen.top(), seen);
+        }
+        self.origins.insert(run, origin);
+        self.trim_past(cx);
         Known::Yes
     }
 
@@ -83,7 +88,7 @@ impl Plumtree {
         let &Gossip { origin, seq, hops, repair, own, topic, data, .. } = gossip;
         let is_first = self.waiting.iter().all(|w| w.origin != origin);
         let waits = self.waiting.iter().any(|w| (w.origin, w.seq) == (origin, seq));
-        if waits {
+        if waits || self.past.contains(origin, seq) {
             self.counts.copies += 1;
         } else if self.waiting.len() == WAITING_MAX || self.waiting_bytes + data.len() > WAITING_BYTES {
             self.counts.unlisted += 1;
@@ -114,18 +119,27 @@ impl Plumtree {
         }
     }
 
-    /// Forgets origins that are listed no more, when all that they said is too old to be heard again.
+    /// Origins that are listed no more, and have long said nothing: all that is kept of them is what was seen.
     pub(super) fn sweep(&mut self, cx: &Cx<'_>, members: &Members) {
         let term = cx.config.broadcast_keep * 2;
         let is_over =
             |run: &RunId, origin: &Origin| members.find(*run).is_none() && cx.now.mono.since(origin.heard) > term;
         let over: Vec<RunId> = self.origins.iter().filter(|(run, o)| is_over(run, o)).map(|(&run, _)| run).collect();
         for run in over {
-            if let Some(repair) = self.origins.remove(&run).and_then(|origin| origin.repair) {
+            let Some(origin) = self.origins.remove(&run) else { continue };
+            if let Some(repair) = origin.repair {
                 self.repairs.remove(&(repair.at, run));
             }
             self.window.forget(run);
+            self.past.put(run, origin.seen);
         }
+        self.trim_past(cx);
+    }
+
+    /// Who is here has the better right to a place.
+    fn trim_past(&mut self, cx: &Cx<'_>) {
+        let room = cx.config.max_origins.saturating_sub(self.origins.len());
+        self.counts.forgotten += self.past.trim(room) as u64;
     }
 }
 

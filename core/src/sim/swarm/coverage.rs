@@ -80,6 +80,7 @@ pub const EXEMPT: &[(&str, &str)] = &[
     ("counter broadcasts_stale", "nothing is on its way for ten minutes"),
     ("counter broadcasts_unlisted", "one seed in 200: a record comes within five seconds, or its member is gone"),
     ("counter broadcasts_refused", "max_origins is large, and nobody sees 256 gaps of one sequence"),
+    ("counter origins_forgotten", "max_origins is large"),
     ("counter items_refused", "nobody sends more than its receiver has made room for"),
 ];
 
