@@ -9,7 +9,7 @@ use std::time::Duration;
 use bruit_core::engine::Sending;
 use bruit_core::error::{Code, Error, Result};
 use bruit_core::id::NAME_MAX;
-use bruit_core::message::{Body, Manner, TOPIC_MAX};
+use bruit_core::message::{Body, Manner, TOPIC_MAX, ToAll};
 use bruit_core::runtime::{Message, Parcel, Sent, To, Wait};
 
 use crate::callback::{User, bruit_free_fn};
@@ -29,6 +29,9 @@ pub const BRUIT_WAIT: u32 = 4;
 
 /// bruit_node_broadcast(): this node hears it as well.
 pub const BRUIT_LOOPBACK: u32 = 8;
+/// bruit_node_broadcast(): who hears it has heard before what this node has said like that under the same topic, or has been
+/// told by BRUIT_EVENT_GAP that it is lost.
+pub const BRUIT_ORDERED: u32 = 16;
 
 /// bruit_message.flags: its sender waits for an answer: bruit_message_reply().
 pub const BRUIT_MESSAGE_REQUEST: u32 = 1;
@@ -94,7 +97,7 @@ pub type bruit_reply_fn =
 /// is said to it by BRUIT_EVENT_GAP.
 ///
 /// \param topic at most BRUIT_TOPIC_MAX bytes; NULL is "", the default topic.
-/// \param flags bits BRUIT_LOOPBACK, BRUIT_WAIT.
+/// \param flags bits BRUIT_LOOPBACK, BRUIT_ORDERED, BRUIT_WAIT.
 /// \return BRUIT_OK; BRUIT_E_TOO_BIG: above the option "max_broadcast"; BRUIT_E_BUSY: the neighbours have yet to take what was
 ///         said before, BRUIT_EVENT_WRITABLE about this node follows; BRUIT_E_STATE: not running. Nothing is said then.
 #[unsafe(no_mangle)]
@@ -109,12 +112,13 @@ pub unsafe extern "C" fn bruit_node_broadcast(
         let node = node_of(node)?;
         // SAFETY: NULL or a text, NULL or `len` bytes, as the caller promises.
         let (topic, data) = unsafe { (topic_of(topic)?, bytes("data", data, len)?) };
-        if flags & !(BRUIT_LOOPBACK | BRUIT_WAIT) != 0 {
-            let text = format!("flags has unknown bits: {:#x}", flags & !(BRUIT_LOOPBACK | BRUIT_WAIT));
-            return Err(invalid(text));
+        let unknown = flags & !(BRUIT_LOOPBACK | BRUIT_ORDERED | BRUIT_WAIT);
+        if unknown != 0 {
+            return Err(invalid(format!("flags has unknown bits: {unknown:#x}")));
         }
+        let how = ToAll { loopback: flags & BRUIT_LOOPBACK != 0, ordered: flags & BRUIT_ORDERED != 0 };
         let wait = if flags & BRUIT_WAIT != 0 { Wait::Forever } else { Wait::Now };
-        node.broadcast(topic, data, flags & BRUIT_LOOPBACK != 0, wait).map(|_| 0)
+        node.broadcast(topic, data, how, wait).map(|_| 0)
     })
 }
 

@@ -226,6 +226,8 @@ pub struct bruit_stats {
     pub broadcast_origins: u64,
     /** members long gone whose broadcasts are told apart no more, because max_origins was reached */
     pub origins_forgotten: u64,
+    /** ordered broadcasts that had to wait for one before them */
+    pub broadcasts_held: u64,
 }
 
 /// One counter.
@@ -403,6 +405,7 @@ const FIELDS: &[&str] = &[
     "vectors",
     "broadcast_origins",
     "origins_forgotten",
+    "broadcasts_held",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

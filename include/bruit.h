@@ -284,6 +284,12 @@
 /** bruit_node_broadcast(): this node hears it as well. */
 #define BRUIT_LOOPBACK 8
 
+/**
+ * bruit_node_broadcast(): who hears it has heard before what this node has said like that under the same topic, or has been
+ * told by BRUIT_EVENT_GAP that it is lost.
+ */
+#define BRUIT_ORDERED 16
+
 /** bruit_message.flags: its sender waits for an answer: bruit_message_reply(). */
 #define BRUIT_MESSAGE_REQUEST 1
 
@@ -765,6 +771,8 @@ typedef struct bruit_stats {
     uint64_t broadcast_origins;
     /** members long gone whose broadcasts are told apart no more, because max_origins was reached */
     uint64_t origins_forgotten;
+    /** ordered broadcasts that had to wait for one before them */
+    uint64_t broadcasts_held;
 } bruit_stats;
 
 /** One counter. */
@@ -1163,7 +1171,7 @@ void bruit_event_free(const bruit_event *event);
  * is said to it by BRUIT_EVENT_GAP.
  *
  * \param topic at most BRUIT_TOPIC_MAX bytes; NULL is "", the default topic.
- * \param flags bits BRUIT_LOOPBACK, BRUIT_WAIT.
+ * \param flags bits BRUIT_LOOPBACK, BRUIT_ORDERED, BRUIT_WAIT.
  * \return BRUIT_OK; BRUIT_E_TOO_BIG: above the option "max_broadcast"; BRUIT_E_BUSY: the neighbours have yet to take what was
  *         said before, BRUIT_EVENT_WRITABLE about this node follows; BRUIT_E_STATE: not running. Nothing is said then.
  */

@@ -520,7 +520,7 @@ public:
         user.release(); // bruit's now
         return subscription;
     }
-    /// To all members. flags: BRUIT_LOOPBACK, BRUIT_WAIT.
+    /// To all members. flags: BRUIT_LOOPBACK, BRUIT_ORDERED, BRUIT_WAIT.
     void broadcast(const std::string &topic, std::string_view data, std::uint32_t flags = 0) {
         detail::check(bruit_node_broadcast(raw_, topic.c_str(), data.data(), data.size(), flags));
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use bruit_core::config::Config;
 use bruit_core::engine::Sending::{BestEffort, Reliable};
+use bruit_core::message::ToAll;
 use bruit_core::runtime::{Node, Wait};
 use report::{Machine, Row, median, number};
 
@@ -162,7 +163,7 @@ fn to_all(size: usize) -> Flow {
     let mut say = |until: Instant| {
         while Instant::now() < until {
             for _ in 0..16 {
-                nodes[0].broadcast("", &data, false, LONG).expect("there is room in time");
+                nodes[0].broadcast("", &data, ToAll::default(), LONG).expect("there is room in time");
                 said += 1;
             }
         }

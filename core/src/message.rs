@@ -72,6 +72,15 @@ pub(crate) fn is_topic(topic: &str) -> bool {
     topic.len() <= TOPIC_MAX && !topic.bytes().any(|b| b < 0x20 || b == 0x7f)
 }
 
+/// How something is said to all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ToAll {
+    /// We hear it as well.
+    pub loopback: bool,
+    /// Whoever hears it has heard before, or been told that it is lost, what we said as ordered under the same topic before.
+    pub ordered: bool,
+}
+
 /// What a member has told us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {

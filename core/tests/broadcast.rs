@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bruit_core::config::Config;
 use bruit_core::error::Code;
 use bruit_core::id::RunId;
-use bruit_core::message::Manner;
+use bruit_core::message::{Manner, ToAll};
 use bruit_core::outbox::Completion;
 use bruit_core::sim::{Network, World};
 use bruit_core::time::Duration;
@@ -331,6 +331,59 @@ fn what_nobody_has_any_more_is_said() {
         assert!(lost >= 7, "{lost}");
     }
     assert!(nodes[1..3].iter().all(|&i| world.events(i).iter().all(|(_, e)| e.kind != EventKind::Gap)));
+}
+
+/// What was said in order while half of them were away, and right after it: who was away is pushed the later ones first.
+#[test]
+fn what_is_said_in_order_is_heard_in_order_where_else_it_would_not_be() {
+    let run = |ordered: bool, seed: u64| {
+        let (mut world, nodes) = formed(seed, 10, &Config::new());
+        let say = |world: &mut World, topic: &str| {
+            world.say(nodes[0], topic, b"", ToAll { ordered, ..ToAll::default() }).expect("it may")
+        };
+        world.broadcast(nodes[0], "", b"wake up").unwrap();
+        world.run_for(secs(2));
+        world.part(&nodes[..5], &nodes[5..]);
+        world.run_for(ms(500));
+        (0..10).for_each(|i| _ = say(&mut world, ["a", "b"][i % 2]));
+        world.run_for(ms(300));
+        world.heal();
+        (0..10).for_each(|i| _ = say(&mut world, ["a", "b"][i % 2]));
+        world.run_for(secs(60));
+        let told = |i: usize, topic: &str| -> Vec<u64> {
+            let of_it = world.messages(i).iter().filter(|(_, message)| message.body.topic() == topic);
+            let seq = |manner| if let Manner::Broadcast { seq } = manner { seq } else { 0 };
+            of_it.map(|(_, message)| seq(message.manner)).collect()
+        };
+        let all: Vec<Vec<u64>> = nodes[1..].iter().flat_map(|&i| [told(i, "a"), told(i, "b")]).collect();
+        assert!(all.iter().all(|told| told.len() == 10), "seed {seed}: {all:?}");
+        (all.iter().all(|told| told.is_sorted()), sum(&world, &nodes, |c| c.broadcasts_held))
+    };
+    let (sorted, held): (Vec<bool>, Vec<u64>) = (0..10).map(|seed| run(true, seed)).unzip();
+    assert!(sorted.iter().all(|&sorted| sorted) && held.iter().any(|&held| held > 0), "{sorted:?} {held:?}");
+    let (sorted, held): (Vec<bool>, Vec<u64>) = (0..10).map(|seed| run(false, seed)).unzip();
+    assert!(sorted.iter().any(|&sorted| !sorted) && held.iter().all(|&held| held == 0), "{sorted:?} {held:?}");
+}
+
+#[test]
+fn who_waits_for_what_is_lost_goes_on_when_it_is_said() {
+    let mut config = Config::new();
+    (config.broadcast_keep, config.broadcast_window) = (secs(2), 64 << 10);
+    let (mut world, nodes) = formed(3, 4, &config);
+    let ordered = ToAll { ordered: true, ..ToAll::default() };
+    world.say(nodes[0], "", b"first", ordered).unwrap();
+    world.run_for(secs(2));
+    world.part(&nodes[..3], &nodes[3..]);
+    world.say(nodes[0], "", b"nobody keeps it for long enough", ordered).unwrap();
+    world.run_for(secs(3));
+    world.heal();
+    let last = world.say(nodes[0], "", b"third", ordered).unwrap();
+    world.run_for(secs(30));
+    let seqs: Vec<u64> = heard(&world, nodes[3]).keys().map(|&(_, seq)| seq).collect();
+    assert_eq!((seqs, world.engine(nodes[3]).counters().broadcasts_held), (vec![1, last], 1));
+    let gap = world.events(nodes[3]).iter().find(|(_, event)| event.kind == EventKind::Gap).expect("it is said");
+    let third = world.messages(nodes[3]).last().expect("it is told");
+    assert!(third.0 >= gap.0 && (gap.1.id, gap.1.count) == (2, 1));
 }
 
 #[test]

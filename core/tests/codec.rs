@@ -222,6 +222,7 @@ impl Parts {
                 own: b % 2 == 0,
                 topic: &self.text,
                 data: &self.state,
+                after: a / 2,
             }),
             34 => Frame::Ihave(Ihave { origin: run, first: a.min(b), last: a.max(b), hops: s, own: self.yes }),
             35 => Frame::Graft(Graft {

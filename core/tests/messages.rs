@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bruit_core::engine::Sending::{BestEffort, Receipt, Reliable};
 use bruit_core::error::Code;
-use bruit_core::message::Manner;
+use bruit_core::message::{Manner, ToAll};
 use bruit_core::runtime::{Heard, Message, Wait};
 use bruit_core::view::EventKind;
 use support::{LIMIT, Witness, all_list, calm, cluster, config, eventually, set};
@@ -520,7 +520,10 @@ fn what_is_said_to_all_is_heard_by_all_and_once() {
         for witness in &nodes {
             scope.spawn(move || {
                 for i in 0..200u32 {
-                    witness.node.broadcast("news", &i.to_le_bytes(), i == 7, LONG).unwrap();
+                    witness
+                        .node
+                        .broadcast("news", &i.to_le_bytes(), ToAll { loopback: i == 7, ..ToAll::default() }, LONG)
+                        .unwrap();
                 }
             });
         }
@@ -542,7 +545,7 @@ fn what_is_said_to_all_is_heard_by_all_and_once() {
 #[test]
 fn what_is_too_large_for_all_is_said_at_once() {
     let [a, _b] = pair(|config| set(config, "max_broadcast", "10KiB"));
-    let refused = a.node.broadcast("", &[0; 10_241], false, Wait::Now).unwrap_err();
+    let refused = a.node.broadcast("", &[0; 10_241], ToAll::default(), Wait::Now).unwrap_err();
     assert_eq!(refused.code, Code::TooBig, "{refused}");
 }
 
@@ -561,7 +564,7 @@ fn a_flood_to_all_is_held_back_and_loses_nothing() {
         witness.node.on_message("", Box::new(move |_| _ = count.fetch_add(1, SeqCst))).unwrap();
     }
     for _ in 0..3_000 {
-        nodes[0].node.broadcast("", &[7; 10_000], false, LONG).unwrap();
+        nodes[0].node.broadcast("", &[7; 10_000], ToAll::default(), LONG).unwrap();
     }
     for count in &counts[1..] {
         eventually("all are heard", || count.load(SeqCst) == 3_000, || format!("{counts:?}"));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bruit_core::config::Config;
 use bruit_core::engine::Sending;
 use bruit_core::error::{Code, Error, Result};
+use bruit_core::message::ToAll;
 use bruit_core::runtime::{self, Adopt, LogSink, NodeState, Stats, Wait};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -237,11 +238,12 @@ impl Node {
         data: &Bound<'_, PyAny>,
         topic: &str,
         loopback: bool,
+        ordered: bool,
         timeout: Option<f64>,
     ) -> PyResult<u64> {
         let (node, data) = (self.node()?, payload(data)?);
         let data = data.as_bytes();
-        patiently(py, timeout, |wait| node.broadcast(topic, data, loopback, wait))
+        patiently(py, timeout, |wait| node.broadcast(topic, data, ToAll { loopback, ordered }, wait))
     }
 
     /// Ask and wait for the answer.

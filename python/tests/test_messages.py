@@ -266,6 +266,17 @@ def test_a_broadcast_is_heard_by_all_once_and_by_oneself_on_request():
             nodes[0].broadcast("text")
 
 
+def test_what_is_said_in_order_is_heard_in_order():
+    with cluster(4) as nodes:
+        heard = [hear(node, "steps") for node in nodes]
+        for i in range(200):
+            nodes[0].broadcast(str(i).encode(), topic="steps", ordered=True, timeout=10)
+            nodes[0].broadcast(b"aside", topic="other", timeout=10)
+        for each in heard[1:]:
+            wait(each, 200)
+            assert [int(message.data) for message in each] == list(range(200))
+
+
 # Handlers.
 
 

@@ -179,6 +179,7 @@ AT(bruit_stats, gone, 808);
 AT(bruit_stats, vectors, 816);
 AT(bruit_stats, broadcast_origins, 824);
 AT(bruit_stats, origins_forgotten, 832);
+AT(bruit_stats, broadcasts_held, 840);
 
 ASSERT(BRUIT_OK == 0 && BRUIT_E_INVALID == -1 && BRUIT_E_HANDLE == -2 && BRUIT_E_STATE == -3);
 ASSERT(BRUIT_E_DEADLOCK == -4 && BRUIT_E_FORKED == -5 && BRUIT_E_TIMEOUT == -6 && BRUIT_E_BUFFER == -7);

@@ -165,14 +165,29 @@ void test_broadcasts(void) {
     OK(bruit_node_broadcast(nodes[0], "news", "one", 3, 0));
     OK(bruit_node_broadcast(nodes[1], "news", "two", 3, BRUIT_LOOPBACK | BRUIT_WAIT));
     EQ(bruit_node_broadcast(nodes[1], "news", "", 0, 1), BRUIT_E_INVALID);
+    EQ(bruit_node_broadcast(nodes[1], "news", "", 0, 32), BRUIT_E_INVALID);
     for (int n = 0; n < 4; n++) {
         ear_reach(ears[n], n == 0 ? 1 : 2);
         for (int i = 0; i < ears[n]->count; i++)
             CHECK(strcmp(ears[n]->said[i], "a news one") == 0 || strcmp(ears[n]->said[i], "b news two") == 0);
     }
+    for (int i = 0; i < 40; i++) {
+        char step[8];
+        int len = snprintf(step, sizeof step, "%d", i);
+        OK(bruit_node_broadcast(nodes[2], "news", step, (size_t)len, BRUIT_ORDERED | BRUIT_LOOPBACK | BRUIT_WAIT));
+    }
+    for (int n = 0; n < 4; n++) {
+        int before = n == 0 ? 1 : 2;
+        ear_reach(ears[n], before + 40);
+        for (int i = 0; i < 40; i++) {
+            char step[24];
+            snprintf(step, sizeof step, "c news %d", i);
+            STREQ(ears[n]->said[before + i], step);
+        }
+    }
     for (int n = 0; n < 4; n++) {
         OK(bruit_node_free(nodes[n]));
-        EQ(ears[n]->count, n == 0 ? 1 : 2);
+        EQ(ears[n]->count, n == 0 ? 41 : 42);
         free(ears[n]);
     }
 }

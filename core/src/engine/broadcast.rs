@@ -1,17 +1,15 @@
 //! To all: the overlay and the tree on it.
 
-use alloc::vec::Vec;
-
 use super::frames::Speaker;
 use super::mutant::Mutant;
 use super::{Engine, Life, cx};
 use crate::error::{Code, Error, Result};
 use crate::id::{Peer, RunId};
-use crate::message::Body;
+use crate::message::{Body, Manner, ToAll};
 use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::hyparview::{Change, NEIGHBOURS_MAX};
-use crate::protocol::plumtree::{Counts, Heard, LINKS_MAX, Lost};
+use crate::protocol::plumtree::{Counts, LINKS_MAX, Lost};
 use crate::time::{Instant, Now};
 use crate::view::{Event, EventKind};
 use crate::wire::frame::Frame;
@@ -22,12 +20,12 @@ const _: () = assert!(NEIGHBOURS_MAX == LINKS_MAX, "every neighbour has a place 
 const WOKEN: usize = 2;
 
 impl Engine {
-    /// Says it to all members, and with `loopback` to ourselves. Returns its number among our broadcasts.
+    /// Says it to all members. Returns its number among our broadcasts.
     ///
     /// `E_STATE` unless the node is a member; `E_TOO_BIG` beyond `max_broadcast`; `E_BUSY` while more than a quarter of `link_queue`,
     /// or half of `broadcast_window`, are on their way that half of our neighbours have yet to confirm: [`Completion::Writable`](crate::outbox::Completion) to ourselves says when
     /// that is over. On failure nothing was said.
-    pub fn broadcast(&mut self, now: Now, body: Body, loopback: bool, out: &mut Outbox) -> Result<u64> {
+    pub fn broadcast(&mut self, now: Now, body: Body, how: ToAll, out: &mut Outbox) -> Result<u64> {
         self.must_be_member()?;
         if body.len() > self.config.max_broadcast {
             let text = alloc::format!(
@@ -47,9 +45,9 @@ impl Engine {
         }
         self.wake_overlay(now, false, out);
         self.counters.broadcasts += 1;
-        let said = self.tree.broadcast(cx!(self, now, out), &self.members, body);
-        let crate::message::Manner::Broadcast { seq } = said.manner else { unreachable!("a broadcast is one") };
-        if loopback {
+        let said = self.tree.broadcast(cx!(self, now, out), &self.members, body, how.ordered);
+        let Manner::Broadcast { seq } = said.manner else { unreachable!("a broadcast is one") };
+        if how.loopback {
             out.messages.push(said);
         }
         self.finish(now, out);
@@ -115,6 +113,7 @@ impl Engine {
         if !self.overlay.wake(cx!(self, now, out), &self.members, called) {
             return;
         }
+        self.tree.stir(cx!(self, now, out));
         for steps in 1..=WOKEN.min(self.members.live_len() - 1) {
             let next = self.members.ahead(steps).and_then(|place| self.members.standing_at(place));
             if let Some(to) = next.map(|(_, e)| e.to()) {
@@ -124,7 +123,7 @@ impl Engine {
     }
 
     fn on_tree_frame(&mut self, now: Now, from: RunId, to: Destination, frame: Frame<'_>, out: &mut Outbox) {
-        let (parrot, careless) = (self.is(Mutant::Parrot), self.is(Mutant::Careless));
+        let careless = self.is(Mutant::Careless);
         let (cx, members) = (cx!(self, now, out), &self.members);
         match frame {
             Frame::Gossip(gossip) => {
@@ -134,18 +133,10 @@ impl Engine {
                 if gossip.repair && careless {
                     return;
                 }
-                match self.tree.on_gossip(cx, members, to, &gossip) {
-                    Heard::New(delivery) => {
-                        let again = (parrot && gossip.seq % 4 == 1).then(|| delivery.clone());
-                        cx.out.messages.push(delivery);
-                        cx.out.messages.extend(again);
-                    }
-                    // A sender's JOIN comes before its first message.
-                    Heard::Unknown => {
-                        let runs = self.telling.runs(core::iter::once(gossip.origin));
-                        cx.out.send(to, &Frame::Want { runs });
-                    }
-                    Heard::Nothing => {}
+                // A sender's JOIN comes before its first message.
+                if !self.tree.on_gossip(cx, members, to, &gossip) {
+                    let runs = self.telling.runs(core::iter::once(gossip.origin));
+                    cx.out.send(to, &Frame::Want { runs });
                 }
             }
             Frame::Ihave(ihave) => self.tree.on_ihave(cx, members, from, ihave),
@@ -183,10 +174,7 @@ impl Engine {
         let Some(run) = self.members.get(peer).map(|e| e.run) else { return };
         let change = self.overlay.on_member(cx!(self, now, out), &self.members, run, by_us);
         self.relink(now, change, out);
-        let Engine { tree, members, rng, config, .. } = self;
-        let mut heard = Vec::new();
-        tree.on_record(&mut Cx { now, rng, config, out }, members, run, |delivery| heard.push(delivery));
-        out.messages.append(&mut heard);
+        self.tree.on_record(cx!(self, now, out), &self.members, run);
     }
 
     /// A run is dead, has left, or was replaced.
@@ -238,8 +226,14 @@ impl Engine {
         overlay.into_iter().chain(tree).min()
     }
 
-    /// Who was refused may try again, when there is some room.
+    /// What was heard is handed out. Who was refused may try again, when there is some room.
     pub(super) fn end_of_broadcasts(&mut self, out: &mut Outbox) {
+        let parrot = self.is(Mutant::Parrot);
+        for delivery in self.tree.heard() {
+            let again = parrot && matches!(delivery.manner, Manner::Broadcast { seq } if seq % 4 == 1);
+            out.messages.extend(again.then(|| delivery.clone()));
+            out.messages.push(delivery);
+        }
         if self.broadcaster_waits && !self.tree.is_busy(self.flow_limit() / 2) {
             self.broadcaster_waits = false;
             self.report_writable(self.members.local().run, out);
@@ -250,7 +244,7 @@ impl Engine {
     fn count_broadcasts(&mut self) {
         let Counts { delivered, copies, pushed, repaired, answered, .. } = self.tree.counts;
         let Counts { grafts, prunes, shortcuts, gone, lost, .. } = self.tree.counts;
-        let Counts { before, stale, unlisted, refused, vectors, forgotten, .. } = self.tree.counts;
+        let Counts { before, stale, unlisted, refused, vectors, forgotten, held, .. } = self.tree.counts;
         let counters = &mut self.counters;
         counters.neighbours = self.overlay.neighbours().len() as u64;
         counters.broadcast_window_bytes = self.tree.window_bytes() as u64;
@@ -261,6 +255,7 @@ impl Engine {
         (counters.broadcasts_unlisted, counters.broadcasts_refused) = (unlisted, refused);
         (counters.grafts, counters.prunes, counters.shortcuts) = (grafts, prunes, shortcuts);
         (counters.gone, counters.vectors) = (gone, vectors);
+        counters.broadcasts_held = held;
         (counters.broadcast_origins, counters.origins_forgotten) = (self.tree.load().0 as u64, forgotten);
     }
 }

@@ -72,6 +72,7 @@ counters! {
     shortcuts: "links of a tree exchanged for shorter ones",
     gone: "answers that something is kept no longer",
     vectors: "vectors sent: how far we have heard each origin",
+    broadcasts_held: "ordered broadcasts that had to wait for one before them",
     broadcast_origins: "members whose broadcasts are told apart, now, those that are gone included",
     origins_forgotten: "members long gone whose broadcasts are told apart no more, because max_origins was reached",
 }

@@ -21,7 +21,7 @@ pub struct Load {
 
 impl Engine {
     /// All that grows with what peers send.
-    pub fn loads(&self) -> [Load; 19] {
+    pub fn loads(&self) -> [Load; 20] {
         let (listed, live) = (self.members.listed(), self.members.live_len());
         let (flights, relays, robin) = self.probe.load();
         let (calls, remembered) = self.contacts.load();
@@ -51,6 +51,7 @@ impl Engine {
             ("origins", origins, self.config.max_origins + 1),
             ("broadcasts without a record", waiting, WAITING_MAX),
             ("bytes of broadcasts", self.tree.window_bytes(), window),
+            ("bytes of broadcasts held back", self.tree.held_bytes(), window),
         ]
         .map(|(name, len, max)| Load { name, len, max })
     }

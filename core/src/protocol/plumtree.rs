@@ -19,11 +19,12 @@
 //! they have heard each origin (VECTOR): that finds the last message of a burst, and all that was said beyond a partition.
 //!
 //! This file is a message's way through a member. Beside it: `links`, the neighbours, who is lazy and what they have
-//! confirmed; `news`, announcements; `repair`, what is missing; `vectors`, comparisons; `origins`, who broadcasts, and
-//! `past`, who did.
+//! confirmed; `news`, announcements; `repair`, what is missing; `vectors`, comparisons; `order`, what has to wait for others;
+//! `origins`, who broadcasts, and `past`, who did.
 
 pub mod links;
 mod news;
+mod order;
 mod origins;
 mod past;
 mod repair;
@@ -36,6 +37,7 @@ use alloc::vec::Vec;
 
 pub use self::links::LINKS_MAX;
 use self::links::{Link, lazy_in};
+use self::order::{Order, Topics};
 pub use self::origins::WAITING_MAX;
 use self::origins::{Known, Origin, Waiting};
 use self::past::Past;
@@ -57,15 +59,6 @@ const OWN_AFTER: u64 = 2;
 
 /// A neighbour of the origin confirms each so many bytes, or each eighth of the window.
 const CONFIRM_EVERY: usize = 32 << 10;
-
-/// A message came.
-#[derive(Debug)]
-pub enum Heard {
-    New(Delivery),
-    /// Its origin is not listed: it is kept until its record comes, which somebody has to ask for.
-    Unknown,
-    Nothing,
-}
 
 /// Messages of one origin that nobody has any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +89,7 @@ pub struct Counts {
     pub refused: u64,
     pub vectors: u64,
     pub forgotten: u64,
+    pub held: u64,
 }
 
 #[derive(Debug)]
@@ -106,6 +100,10 @@ pub struct Plumtree {
     shared: u16,
     origins: BTreeMap<RunId, Origin>,
     past: Past,
+    topics: Topics,
+    order: Order,
+    /// What is to be handed out.
+    ready: Vec<Delivery>,
     window: Window,
     /// When something missing is asked for, by origin.
     repairs: BTreeSet<(Instant, RunId)>,
@@ -136,6 +134,9 @@ impl Plumtree {
             shared: 0,
             origins: BTreeMap::new(),
             past: Past::default(),
+            topics: Topics::default(),
+            order: Order::default(),
+            ready: Vec::new(),
             window: Window::default(),
             repairs: BTreeSet::new(),
             fresh: Vec::new(),
@@ -168,6 +169,16 @@ impl Plumtree {
         (self.origins.len() + self.past.len(), self.waiting.len())
     }
 
+    /// Bytes of what waits for those before it.
+    pub fn held_bytes(&self) -> usize {
+        self.order.bytes()
+    }
+
+    /// What is to be handed out since this was asked.
+    pub fn heard(&mut self) -> impl Iterator<Item = Delivery> {
+        self.ready.drain(..)
+    }
+
     /// Links that are eager in the shared tree, for who looks at it from outside.
     pub fn eager(&self) -> impl Iterator<Item = RunId> {
         self.links
@@ -178,7 +189,7 @@ impl Plumtree {
     }
 
     /// Says it to all. The number is its sequence.
-    pub fn broadcast(&mut self, cx: &mut Cx<'_>, members: &Members, body: Body) -> Delivery {
+    pub fn broadcast(&mut self, cx: &mut Cx<'_>, members: &Members, body: Body, ordered: bool) -> Delivery {
         let now = cx.now.mono;
         let me = members.local();
         let (run, name, epoch) = (me.run, me.name.clone(), me.epoch);
@@ -192,36 +203,39 @@ impl Plumtree {
             self.sent += body.len() as u64;
             self.flight.push_back((seq, self.sent));
         }
-        let kept = Kept { body, sent: now, hops: 0, by: None, had: 0 };
+        let after = if ordered { self.topics.say(body.topic(), seq) } else { 0 };
+        let kept = Kept { body, after, sent: now, hops: 0, by: None, had: 0 };
         self.pass_on(cx, run, seq, own, false, kept);
         delivery
     }
 
     // --- others' ---
 
-    /// A message, by a live member.
-    pub fn on_gossip(&mut self, cx: &mut Cx<'_>, members: &Members, from: Destination, gossip: &Gossip<'_>) -> Heard {
+    /// A message, by a live member. `false`: its origin is not listed, and it is kept until its record comes, which
+    /// somebody has to ask for.
+    pub fn on_gossip(&mut self, cx: &mut Cx<'_>, members: &Members, from: Destination, gossip: &Gossip<'_>) -> bool {
         let now = cx.now.mono;
         let sent = now - Duration::from_millis(gossip.age);
         if gossip.age > 2 * cx.config.broadcast_keep.as_millis() as u64 {
             // Nobody keeps it any more; that we had it may be forgotten, too.
             self.counts.stale += 1;
-            return Heard::Nothing;
+            return true;
         }
         match self.know(cx, members, gossip.origin) {
             Known::Yes => {}
             Known::Unlisted => return self.wait(now, from, gossip, sent),
             Known::Full => {
                 self.counts.refused += 1;
-                return Heard::Nothing;
+                return true;
             }
         }
-        self.hear(cx, from, gossip, sent)
+        self.hear(cx, from, gossip, sent);
+        true
     }
 
-    fn hear(&mut self, cx: &mut Cx<'_>, from: Destination, gossip: &Gossip<'_>, sent: Instant) -> Heard {
+    fn hear(&mut self, cx: &mut Cx<'_>, from: Destination, gossip: &Gossip<'_>, sent: Instant) {
         let now = cx.now.mono;
-        let &Gossip { origin: run, seq, hops, repair, own, .. } = gossip;
+        let &Gossip { origin: run, seq, hops, repair, own, after, .. } = gossip;
         let slot = from.run.and_then(|run| self.slot(run));
         let bit = slot.map_or(0, |slot| 1 << slot);
         let origin = self.origins.get_mut(&run).expect("it was looked up, or made, just before");
@@ -229,17 +243,18 @@ impl Plumtree {
             // Said before we were here: so was everything before it.
             self.counts.before += 1;
             origin.top = origin.top.max(seq);
-            origin.seen.skip(seq);
-            self.settle(cx, run);
-            return Heard::Nothing;
+            self.skip(cx, run, seq);
+            return;
         }
-        match origin.seen.insert(seq) {
+        let waits = after > 0 && !self.order.is_open(run, &origin.seen, after);
+        let is_full = waits && self.order.bytes() + gossip.data.len() > cx.config.broadcast_window;
+        match if is_full && !origin.seen.contains(seq) { Mark::Full } else { origin.seen.insert(seq) } {
             Mark::New => {}
             Mark::Full => {
                 self.counts.refused += 1;
                 origin.top = origin.top.max(seq);
                 self.miss(cx, run, None, cx.config.gossip_flush);
-                return Heard::Nothing;
+                return;
             }
             Mark::Known => {
                 self.counts.copies += 1;
@@ -249,7 +264,7 @@ impl Plumtree {
                 if let Some(slot) = slot.filter(|_| !repair) {
                     self.prune(cx, run, slot, own);
                 }
-                return Heard::Nothing;
+                return;
             }
         }
         (origin.top, origin.heard) = (origin.top.max(seq), now);
@@ -280,10 +295,24 @@ impl Plumtree {
         let body = Body::read(gossip.topic, gossip.data);
         let delivery = origin.delivery(run, seq, &body);
         self.counts.delivered += 1;
-        let kept = Kept { body, sent, hops, by: slot.filter(|_| !repair), had };
+        if waits {
+            self.counts.held += 1;
+            self.order.hold(run, seq, after, delivery);
+        } else {
+            self.ready.push(delivery);
+            self.order.release(run, &origin.seen, seq..=seq, &mut self.ready);
+        }
+        let kept = Kept { body, after, sent, hops, by: slot.filter(|_| !repair), had };
         self.pass_on(cx, run, seq, own, repair, kept);
         self.settle(cx, run);
-        Heard::New(delivery)
+    }
+
+    /// All up to `seq` is given up, or none of our business.
+    fn skip(&mut self, cx: &mut Cx<'_>, run: RunId, seq: u64) {
+        let Some(origin) = self.origins.get_mut(&run) else { return };
+        origin.seen.skip(seq);
+        self.order.release(run, &origin.seen, 0..=seq, &mut self.ready);
+        self.settle(cx, run);
     }
 
     /// Pushes a message that is new here to the eager neighbours, and keeps it to be announced to the others.
@@ -307,6 +336,7 @@ impl Plumtree {
             own,
             topic: kept.body.topic(),
             data: kept.body.data(),
+            after: kept.after,
         };
         let eager = |slot: usize| (lazy | skip) >> slot & 1 == 0;
         if kept.body.len() > LARGE && kept.hops > 0 && is_unsettled {

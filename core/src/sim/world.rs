@@ -20,7 +20,7 @@ use crate::config::{Config, Transport};
 use crate::engine::{Engine, Identity, Inbound, Input, Mutant};
 use crate::error::Result;
 use crate::id::{Epoch, NodeName, RunId, Version};
-use crate::message::{Body, Delivery, Manner};
+use crate::message::{Body, Delivery, Manner, ToAll};
 use crate::outbox::{Completion, Destination, Outbox, Via};
 use crate::rng::{Rng, mix};
 use crate::time::{Duration, Instant, Now, Wall, nanos};
@@ -597,8 +597,12 @@ impl World {
 
     /// Says it to all, but for itself.
     pub fn broadcast(&mut self, i: NodeIndex, topic: &str, data: &[u8]) -> Result<u64> {
+        self.say(i, topic, data, ToAll::default())
+    }
+
+    pub fn say(&mut self, i: NodeIndex, topic: &str, data: &[u8], how: ToAll) -> Result<u64> {
         let body = Body::new(topic, data)?;
-        self.call(i, |engine, now, out| engine.broadcast(now, body, false, out))
+        self.call(i, |engine, now, out| engine.broadcast(now, body, how, out))
     }
 
     /// A packet, as if `from` had sent it to `to` and the envelope had let it through.

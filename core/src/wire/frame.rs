@@ -38,7 +38,7 @@
 //! | 52 | DISCONNECT | we are no neighbours any more | – |
 //! | 53 | SHUFFLE | HyParView §4.4: it walks, and is answered where it ends | steps left · whose (run 8 B · address) · contacts |
 //! | 54 | SHUFFLE_REPLY | | contacts |
-//! | 56 | GOSSIP | a broadcast, passed on | origin (8 B) · sequence · hops · age in ms · flags · topic · data |
+//! | 56 | GOSSIP | a broadcast, passed on | origin (8 B) · sequence · hops · age in ms · flags · topic · data · so many before it the one that it comes after, or nothing |
 //! | 57 | IHAVE | Plumtree §3.7: to those who get no GOSSIP from us | origin (8 B) · first · last · hops of the last · 1 if it has a tree of its own |
 //! | 58 | GRAFT | send me these; and henceforth GOSSIP | origin (8 B) · flags · for so many ms I have been here · spans |
 //! | 59 | PRUNE | I have that already; henceforth IHAVE | origin (8 B) · 1 if it has a tree of its own |
@@ -179,6 +179,8 @@ pub struct Gossip<'a> {
     pub own: bool,
     pub topic: &'a str,
     pub data: &'a [u8],
+    /// The one of this origin and topic that it comes after, where order is wanted; 0 is none.
+    pub after: u64,
 }
 
 /// What somebody has of an origin.
@@ -840,6 +842,9 @@ impl<'a> Gossip<'a> {
         w.byte(flags(self.repair, self.own));
         w.text(self.topic);
         w.bytes(self.data);
+        if self.after > 0 {
+            w.varint(self.seq - self.after);
+        }
     }
 
     fn read(r: &mut Reader<'a>) -> Read<Gossip<'a>> {
@@ -848,7 +853,12 @@ impl<'a> Gossip<'a> {
         if !is_topic(topic) {
             return Err(Malformed);
         }
-        Ok(Gossip { origin, seq, hops, age, repair, own, topic, data: r.bytes()? })
+        let data = r.bytes()?;
+        let after = match if r.is_empty() { 0 } else { r.varint()? } {
+            0 => 0,
+            back => seq.checked_sub(back).filter(|&after| after > 0).ok_or(Malformed)?,
+        };
+        Ok(Gossip { origin, seq, hops, age, repair, own, topic, data, after })
     }
 }
 
@@ -1028,9 +1038,10 @@ impl fmt::Display for Frame<'_> {
                 write!(f, "SHUFFLE of {:?} ttl {ttl} {} contacts", node.run, contacts.iter().count())
             }
             Frame::ShuffleReply { contacts } => write!(f, "SHUFFLE_REPLY {} contacts", contacts.iter().count()),
-            Frame::Gossip(Gossip { origin, seq, hops, repair, topic, data, .. }) => {
+            Frame::Gossip(Gossip { origin, seq, hops, repair, topic, data, after, .. }) => {
                 let repair = if repair { " repair" } else { "" };
-                write!(f, "GOSSIP {origin:?} {seq} hops {hops}{repair} {topic:?} {} B", data.len())
+                write!(f, "GOSSIP {origin:?} {seq} hops {hops}{repair} {topic:?} {} B", data.len())?;
+                if after > 0 { write!(f, " after {after}") } else { Ok(()) }
             }
             Frame::Ihave(Ihave { origin, first, last, hops, .. }) => {
                 write!(f, "IHAVE {origin:?} {first}..{last} hops {hops}")

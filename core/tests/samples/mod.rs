@@ -180,6 +180,7 @@ impl Stock {
                     own: false,
                     topic: "",
                     data: b"hello",
+                    after: 0,
                 }),
             ),
             (
@@ -193,6 +194,7 @@ impl Stock {
                     own: true,
                     topic: "a topic of some length",
                     data: &self.state,
+                    after: 1,
                 }),
             ),
             ("IHAVE", Frame::Ihave(Ihave { origin: id, first: 1, last: 300, hops: 9, own: true })),

@@ -662,15 +662,26 @@ class Node(NodeBase):
         patience = 0.0 if timeout is None else seconds(timeout, "timeout")
         return self._native.send(to, data, topic, reliable, receipt, patience)
 
-    def broadcast(self, data: Data, *, topic: str = "", loopback: bool = False, timeout: Optional[Duration] = None) -> int:
+    def broadcast(
+        self,
+        data: Data,
+        *,
+        topic: str = "",
+        loopback: bool = False,
+        ordered: bool = False,
+        timeout: Optional[Duration] = None,
+    ) -> int:
         """Say something to all members, and with `loopback` to oneself; each hears it once. Its number among those of this node.
+
+        ordered: whoever hears it has heard before, or was told by a `Gap` event that it is lost, what this node has said like that
+            under the same topic.
 
         Who has missed some that nobody has any more gets a `Gap` event. `timeout`: how long to wait for room; None: not at all.
         `BusyError`: the neighbours have yet to take what was said before; a `Writable` event about this node itself follows.
         `TooBigError`: above `max_broadcast`. In both cases nothing is said.
         """
         patience = 0.0 if timeout is None else seconds(timeout, "timeout")
-        return self._native.broadcast(data, topic, loopback, patience)
+        return self._native.broadcast(data, topic, loopback, ordered, patience)
 
     def request(self, to: str, data: Data, *, topic: str = "", timeout: Optional[Duration] = 1.0) -> Reply:
         """Ask a member, and wait for its answer: ``node.request("b", b"2+3", topic="sum").data``.

@@ -142,9 +142,17 @@ class Node(NodeBase):
 
         return await self._patiently(lambda: self._native.send(to, data, topic, reliable, receipt, 0.0), timeout)
 
-    async def broadcast(self, data: Data, *, topic: str = "", loopback: bool = False, timeout: Optional[Duration] = None) -> int:
+    async def broadcast(
+        self,
+        data: Data,
+        *,
+        topic: str = "",
+        loopback: bool = False,
+        ordered: bool = False,
+        timeout: Optional[Duration] = None,
+    ) -> int:
         """As `bruit.Node.broadcast`. Cancelled while it waits for room, it has said nothing."""
-        return await self._patiently(lambda: self._native.broadcast(data, topic, loopback, 0.0), timeout)
+        return await self._patiently(lambda: self._native.broadcast(data, topic, loopback, ordered, 0.0), timeout)
 
     async def _patiently(self, now: Callable[[], T], timeout: Optional[Duration]) -> T:
         """Send when there is room."""

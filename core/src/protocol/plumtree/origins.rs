@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::repair::Repair;
 use super::seen::Seen;
-use super::{Cx, Heard, Plumtree};
+use super::{Cx, Plumtree};
 use crate::id::{Epoch, NodeName, RunId};
 use crate::members::Members;
 use crate::message::{Body, Delivery, Manner};
@@ -51,6 +51,7 @@ pub(super) struct Waiting {
     pub repair: bool,
     pub own: bool,
     pub body: Body,
+    pub after: u64,
     pub until: Instant,
 }
 
@@ -83,9 +84,9 @@ impl Plumtree {
         Known::Yes
     }
 
-    /// A sender's JOIN comes before its first message.
-    pub(super) fn wait(&mut self, now: Instant, from: Destination, gossip: &Gossip<'_>, sent: Instant) -> Heard {
-        let &Gossip { origin, seq, hops, repair, own, topic, data, .. } = gossip;
+    /// A sender's JOIN comes before its first message. `false`: it is the first that waits for that record.
+    pub(super) fn wait(&mut self, now: Instant, from: Destination, gossip: &Gossip<'_>, sent: Instant) -> bool {
+        let &Gossip { origin, seq, hops, repair, own, topic, data, after, .. } = gossip;
         let is_first = self.waiting.iter().all(|w| w.origin != origin);
         let waits = self.waiting.iter().any(|w| (w.origin, w.seq) == (origin, seq));
         if waits || self.past.contains(origin, seq) {
@@ -96,13 +97,13 @@ impl Plumtree {
             let body = Body::read(topic, data);
             self.waiting_bytes += body.len();
             let until = now + WAITING_TIME;
-            self.waiting.push_back(Waiting { from, origin, seq, hops, sent, repair, own, body, until });
+            self.waiting.push_back(Waiting { from, origin, seq, hops, sent, repair, own, body, after, until });
         }
-        if is_first { Heard::Unknown } else { Heard::Nothing }
+        !is_first
     }
 
     /// A run is listed: what waited for that is heard now.
-    pub fn on_record(&mut self, cx: &mut Cx<'_>, members: &Members, run: RunId, mut each: impl FnMut(Delivery)) {
+    pub fn on_record(&mut self, cx: &mut Cx<'_>, members: &Members, run: RunId) {
         while let Some(at) = self.waiting.iter().position(|w| w.origin == run) {
             let Some(w) = self.waiting.remove(at) else { return };
             self.waiting_bytes -= w.body.len();
@@ -110,26 +111,22 @@ impl Plumtree {
                 self.counts.refused += 1;
                 continue;
             }
-            let Waiting { seq, hops, sent, repair, own, .. } = w;
+            let Waiting { seq, hops, sent, repair, own, after, .. } = w;
             let (topic, data) = (w.body.topic(), w.body.data());
-            let gossip = Gossip { origin: run, seq, hops, age: 0, repair, own, topic, data };
-            if let Heard::New(delivery) = self.hear(cx, w.from, &gossip, sent) {
-                each(delivery);
-            }
+            let gossip = Gossip { origin: run, seq, hops, age: 0, repair, own, topic, data, after };
+            self.hear(cx, w.from, &gossip, sent);
         }
     }
 
-    /// Origins that are listed no more, and have long said nothing: all that is kept of them is what was seen.
+    /// Origins that are listed no more, have long said nothing, and miss nothing any more: all that is kept of them is what was seen.
     pub(super) fn sweep(&mut self, cx: &Cx<'_>, members: &Members) {
         let term = cx.config.broadcast_keep * 2;
-        let is_over =
-            |run: &RunId, origin: &Origin| members.find(*run).is_none() && cx.now.mono.since(origin.heard) > term;
+        let is_over = |run: &RunId, origin: &Origin| {
+            members.find(*run).is_none() && cx.now.mono.since(origin.heard) > term && origin.repair.is_none()
+        };
         let over: Vec<RunId> = self.origins.iter().filter(|(run, o)| is_over(run, o)).map(|(&run, _)| run).collect();
         for run in over {
             let Some(origin) = self.origins.remove(&run) else { continue };
-            if let Some(repair) = origin.repair {
-                self.repairs.remove(&(repair.at, run));
-            }
             self.window.forget(run);
             self.past.put(run, origin.seen);
         }

@@ -95,11 +95,10 @@ impl Plumtree {
         if lost >= first {
             let count = origin.seen.missing(lost).map(|(first, last)| last - first + 1).sum();
             let last = origin.seen.missing(lost).last().map_or(lost, |(_, last)| last);
-            origin.seen.skip(lost);
             self.counts.lost += count;
             repair.at = now;
             self.repairs.insert((now, run));
-            self.settle(cx, run);
+            self.skip(cx, run, lost);
             self.stir(cx);
             return Some(Lost { origin: run, first, last, count });
         }
@@ -176,9 +175,9 @@ impl Plumtree {
                 kept.had |= slot.map_or(0, |slot| 1 << slot);
                 self.counts.answered += 1;
                 let age = now.since(kept.sent).as_millis() as u64;
-                let (topic, data) = (kept.body.topic(), kept.body.data());
+                let (topic, data, after) = (kept.body.topic(), kept.body.data(), kept.after);
                 let hops = kept.hops + 1;
-                let answer = Gossip { origin: run, seq, hops, age, repair: true, own, topic, data };
+                let answer = Gossip { origin: run, seq, hops, age, repair: true, own, topic, data, after };
                 cx.out.send(from, &Frame::Gossip(answer));
             }
         }
@@ -194,8 +193,8 @@ impl Plumtree {
         if let Some(age) = before {
             // Our question may have been on its way for long: it is we who know since when we are here.
             if cx.now.mono - Duration::from_millis(age) < self.born {
-                origin.seen.skip(upto.min(origin.top));
-                self.settle(cx, run);
+                let upto = upto.min(origin.top);
+                self.skip(cx, run, upto);
             }
             return;
         } else if let Some(repair) = &mut origin.repair {

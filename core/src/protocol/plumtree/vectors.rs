@@ -12,8 +12,8 @@ use crate::wire::frame::{Frame, MARKS_MAX, Marks};
 const COMPARISONS: u32 = 24;
 
 impl Plumtree {
-    /// There is news: some others may have missed it.
-    pub(super) fn stir(&mut self, cx: &mut Cx<'_>) {
+    /// There is news, that some others may have missed; or we have just woken, and may have.
+    pub fn stir(&mut self, cx: &mut Cx<'_>) {
         let soon = cx.config.gossip_interval * 10;
         self.comparisons = COMPARISONS;
         if self.pause != soon || self.compare.is_none() {

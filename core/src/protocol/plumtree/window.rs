@@ -15,6 +15,8 @@ const GAP_MAX: u64 = 65_536;
 #[derive(Clone, Debug)]
 pub struct Kept {
     pub body: Body,
+    /// The one of its topic that it comes after, where order is wanted; 0 is none.
+    pub after: u64,
     /// When its origin said it, as far as is known: never earlier.
     pub sent: Instant,
     /// How far it had come, and from which neighbour.
@@ -194,7 +196,7 @@ mod tests {
     }
 
     fn kept(sent: u64) -> Kept {
-        Kept { body: Body::read("", &[7; 100]), sent: at(sent), hops: 1, by: None, had: 0 }
+        Kept { body: Body::read("", &[7; 100]), after: 0, sent: at(sent), hops: 1, by: None, had: 0 }
     }
 
     #[test]

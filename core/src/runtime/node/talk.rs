@@ -13,7 +13,7 @@ use super::{EVER, Live, MessageQueue, MixedQueue, Node, Shared, Wait, Wake, rece
 use crate::engine::Sending;
 use crate::error::{Code, Error, Result};
 use crate::id::RunId;
-use crate::message::{Body, Manner};
+use crate::message::{Body, Manner, ToAll};
 use crate::outbox::Outbox;
 use crate::time::{Duration, Now};
 
@@ -74,16 +74,13 @@ impl Node {
         self.shared().send_patiently(to, wait, |live, now, out| live.engine.send(now, to, body.clone(), how, out))
     }
 
-    /// Says something to all members, and with `loopback` to oneself: each hears it once. Returns its number among this
-    /// run's broadcasts.
+    /// Says something to all members: each hears it once. Returns its number among this run's broadcasts.
     ///
     /// `E_TOO_BIG`: above `max_broadcast`; `E_BUSY`: the neighbours have yet to take what was said before, and still had
     /// after `wait` (a WRITABLE event about this node itself follows). Nothing is said then.
-    pub fn broadcast(&self, topic: &str, data: &[u8], loopback: bool, wait: Wait) -> Result<u64> {
+    pub fn broadcast(&self, topic: &str, data: &[u8], how: ToAll, wait: Wait) -> Result<u64> {
         let (shared, body) = (self.shared(), Body::new(topic, data)?);
-        shared.send_patiently(&shared.name(), wait, |live, now, out| {
-            live.engine.broadcast(now, body.clone(), loopback, out)
-        })
+        shared.send_patiently(&shared.name(), wait, |live, now, out| live.engine.broadcast(now, body.clone(), how, out))
     }
 
     /// Sends several messages under one lock. Each has an answer of its own, as from [`Node::send`] without waiting; to the

@@ -1,4 +1,5 @@
-//! What was broadcast, and who heard it: once, as it was said; and in the end all of it, or a GAP.
+//! What was broadcast, and who heard it: once, as it was said, and in order where that was wanted; and in the end all of it, or a
+//! GAP.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -6,15 +7,44 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::id::RunId;
-use crate::message::Manner;
+use crate::message::{Manner, ToAll};
 use crate::sim::{NodeIndex, World};
 use crate::time::{Duration, Instant};
 use crate::view::EventKind;
 
+/// How something is said to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    /// In order, under one of two topics.
+    Ordered(usize),
+}
+
+impl Tone {
+    fn topic(self) -> &'static str {
+        match self {
+            Tone::Plain => "swarm",
+            Tone::Ordered(0) => "a",
+            Tone::Ordered(_) => "b",
+        }
+    }
+}
+
+struct Said {
+    at: Instant,
+    by: NodeIndex,
+    bytes: usize,
+    tone: Tone,
+    /// Where order is wanted: the one of its topic before it.
+    after: Option<u64>,
+}
+
 #[derive(Default)]
 pub(super) struct Ears {
-    /// By origin and sequence: when, by whom, and how many bytes.
-    said: BTreeMap<(RunId, u64), (Instant, NodeIndex, usize)>,
+    /// By origin and sequence.
+    said: BTreeMap<(RunId, u64), Said>,
+    /// The last that was said in order, by origin and topic.
+    last: BTreeMap<(RunId, &'static str), u64>,
     /// By listener, origin and sequence.
     heard: BTreeSet<(RunId, RunId, u64)>,
     /// By listener and origin: first and last.
@@ -32,10 +62,12 @@ impl Ears {
         !self.said.is_empty()
     }
 
-    pub fn say(&mut self, world: &mut World, i: NodeIndex, bytes: usize) {
+    pub fn say(&mut self, world: &mut World, by: NodeIndex, bytes: usize, tone: Tone) {
         let data = alloc::vec![self.said.len() as u8; bytes];
-        if let Ok(seq) = world.broadcast(i, "swarm", &data) {
-            self.said.insert((world.run_id(i), seq), (world.now().mono, i, bytes));
+        let (run, ordered) = (world.run_id(by), tone != Tone::Plain);
+        if let Ok(seq) = world.say(by, tone.topic(), &data, ToAll { ordered, ..ToAll::default() }) {
+            let after = ordered.then(|| self.last.insert((run, tone.topic()), seq)).flatten();
+            self.said.insert((run, seq), Said { at: world.now().mono, by, bytes, tone, after });
         }
     }
 
@@ -49,34 +81,53 @@ impl Ears {
         while self.read.len() <= i {
             self.read.push((0, 0));
         }
-        let run = world.run_id(i);
-        self.began.entry(run).or_insert(world.now().mono);
+        let (run, now) = (world.run_id(i), world.now().mono);
+        self.began.entry(run).or_insert(now);
         let mut wrong = self.wrong.take();
         let (messages, events) = self.read[i];
-        for (_, message) in &world.messages(i)[messages..] {
-            let Manner::Broadcast { seq } = message.manner else { continue };
-            let (from, len) = (&message.from, message.body.data().len());
-            match self.said.get(&(message.run, seq)) {
-                Some(&(_, by, bytes)) if *world.name(by) == *from && bytes == len => {}
-                _ => wrong = Some(format!("hears {seq} of {from}, {len} bytes, which was not said like that")),
-            }
-            if !self.heard.insert((run, message.run, seq)) {
-                wrong = Some(format!("hears {seq} of {from} twice"));
-            }
-        }
         for (_, event) in &world.events(i)[events..] {
             let Some(member) = event.member.as_ref().filter(|_| event.kind == EventKind::Gap) else { continue };
             let last = event.text.as_ref().and_then(|text| text.rsplit(' ').next()?.parse().ok());
             self.gaps.entry((run, member.run)).or_default().push((event.id, last.unwrap_or(event.id)));
         }
+        for (_, message) in &world.messages(i)[messages..] {
+            let Manner::Broadcast { seq } = message.manner else { continue };
+            let (from, body) = (&message.from, &message.body);
+            let said = self.said.get(&(message.run, seq)).filter(|said| {
+                let as_it_was = (said.bytes, said.tone.topic()) == (body.data().len(), body.topic());
+                as_it_was && *world.name(said.by) == *from
+            });
+            if said.is_none() {
+                wrong = Some(format!("hears {seq} of {from}, {} bytes, which was not said like that", body.len()));
+            }
+            let after =
+                said.and_then(|said| said.after).filter(|&after| !self.is_settled(now, run, message.run, after));
+            if let Some(after) = after {
+                wrong = Some(format!("hears {seq} of {from}, which comes after {after}, and that is still to come"));
+            }
+            if !self.heard.insert((run, message.run, seq)) {
+                wrong = Some(format!("hears {seq} of {from} twice"));
+            }
+        }
         self.read[i] = (world.messages(i).len(), world.events(i).len());
         wrong
+    }
+
+    /// Heard, or lost; or it was said before that run was there, as far as can be told.
+    fn is_settled(&self, now: Instant, run: RunId, origin: RunId, seq: u64) -> bool {
+        let mut gaps = self.gaps.get(&(run, origin)).into_iter().flatten();
+        // How old it is, is what those who kept it thought.
+        let (at, doubt) = (self.said[&(origin, seq)].at, now.since(self.said[&(origin, seq)].at) / 8);
+        let was_there = self.began.get(&run).is_some_and(|&began| began + doubt < at);
+        self.heard.contains(&(run, origin, seq))
+            || gaps.any(|&(first, last)| (first..=last).contains(&seq))
+            || !was_there
     }
 
     /// What one of `core` was not told of another, though it was there when it was said, and no GAP said so.
     pub fn missed(&self, world: &World, core: &[NodeIndex], clocks_are_wrong: bool) -> Option<(NodeIndex, String)> {
         let now = world.now().mono;
-        for (&(origin, seq), &(at, by, _)) in &self.said {
+        for (&(origin, seq), &Said { at, by, .. }) in &self.said {
             if !core.contains(&by) || world.run_id(by) != origin {
                 continue;
             }

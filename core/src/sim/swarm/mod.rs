@@ -20,6 +20,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 pub use coverage::{Coverage, EXEMPT, Moment, Point};
+pub use ears::Tone;
 pub use mail::How;
 pub use plan::{Action, Clocks, Fault, Heal, Net, Plan, Plight, Sealing, Who};
 pub use shrink::shrink;
@@ -468,10 +469,10 @@ impl<'a> Swarm<'a> {
                 let gone: Vec<(&str, Option<&[u8]>)> = gone.iter().map(|(k, v)| (k.as_str(), *v)).collect();
                 let _ = world.call(who(i), |e, now, out| e.set_meta(now, &gone, out));
             }
-            Action::Say(i, bytes, times) if world.is_running(who(i)) => {
+            Action::Say(i, bytes, times, tone) if world.is_running(who(i)) => {
                 let by = who(i);
                 for _ in 0..times {
-                    self.ears.say(&mut self.world, by, bytes);
+                    self.ears.say(&mut self.world, by, bytes, tone);
                 }
             }
             Action::Pause(_)

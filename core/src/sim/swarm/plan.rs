@@ -9,6 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::ears::Tone;
 use super::mail::How;
 use crate::config::Config;
 use crate::engine::Sending;
@@ -132,7 +133,7 @@ pub enum Action {
     Storm(Who, usize),
     Unset(Who),
     /// So many broadcasts of that many bytes, one after another.
-    Say(Who, usize, usize),
+    Say(Who, usize, usize, Tone),
     /// So many messages of that many bytes.
     Send {
         from: Who,
@@ -277,6 +278,8 @@ impl Plan {
         // Drawn last: a seed in which nobody talks is what it was before anybody could.
         if rng.chance(1, 2) {
             draw_talk(rng, n, chaos, &mut actions, &mut options);
+            // By a die of its own, too.
+            draw_tones(&mut Rng::new(seed ^ 0x746f_6e65), &mut actions);
         }
         Plan { seed, n, options, odd, sealing, seeds, named, clocks, chaos, faults, actions, heal }
     }
@@ -419,7 +422,7 @@ fn draw_talk(
         let at = Duration::from_millis(rng.below(chaos.as_millis() as u64));
         let bytes = if rng.chance(1, 5) { 1_000 + rng.index(20_000) } else { rng.index(300) };
         let times = if chatty { 1 + rng.index(60) } else { 1 + rng.index(4) };
-        actions.push((at, Action::Say(rng.index(talkers), bytes, times)));
+        actions.push((at, Action::Say(rng.index(talkers), bytes, times, Tone::Plain)));
     }
     actions.sort_by_key(|(at, _)| *at);
     for (key, values) in [
@@ -434,6 +437,19 @@ fn draw_talk(
         }
     }
     options.push(("shuffle_interval", format!("{}ms", 500 + rng.below(10_000))));
+}
+
+/// How it is said.
+fn draw_tones(rng: &mut Rng, actions: &mut [(Duration, Action)]) {
+    let ordered = rng.chance(1, 3);
+    for (_, action) in actions {
+        if let Action::Say(.., tone) = action
+            && ordered
+            && rng.chance(2, 3)
+        {
+            *tone = Tone::Ordered(rng.index(2));
+        }
+    }
 }
 
 /// Levers in which members may differ.
