@@ -1,7 +1,8 @@
 //! Messages between two nodes of one process over loopback, sealed: throughput, round trips, callbacks. Each beside what the
 //! kernel does with the same bytes in the same run.
 //!
-//!     cargo bench --package bruit-core --bench messages
+//!     cargo bench --package bruit-core --bench messages                  all rows
+//!     cargo bench --package bruit-core --bench messages -- 'to all'      those with that in their names
 
 mod report;
 
@@ -227,6 +228,8 @@ fn middle(f: impl Fn() -> f64) -> f64 {
 }
 
 fn main() {
+    let only = std::env::args().skip(1).find(|arg| !arg.starts_with("--")).unwrap_or_default();
+    let wanted = |row: &str| row.contains(&only);
     let machine = Machine::measure();
     println!("messages: two nodes in one process, loopback, sealed; medians of {ROUNDS} rounds of {TIME:?}\n");
     let (tcp, udp) = (middle(raw_tcp), middle(|| raw_udp(256)));
@@ -236,58 +239,62 @@ fn main() {
         number(udp),
         machine.udp_round_trip
     );
-    for (what, size, reach) in [
+    for (row, size, reach) in [
         ("reliable, 256 B: messages a second", 256, 800_000.0),
         ("reliable, 16 KiB: messages a second", 16 << 10, 61_000.0),
     ] {
-        let mut flows: Vec<Flow> = (0..ROUNDS).map(|_| stream(size, Reliable)).collect();
-        flows.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-        let flow = &flows[ROUNDS / 2];
-        assert_eq!(flow.sent, flow.received, "none is lost");
-        more(
-            what,
-            flow,
-            reach,
-            &format!("{} of the kernel's bytes a second", ratio(flow.per_second * size as f64, tcp)),
-        );
+        if wanted(row) {
+            let flow = middle_flow(|| stream(size, Reliable));
+            assert_eq!(flow.sent, flow.received, "none is lost");
+            let share = ratio(flow.per_second * size as f64, tcp);
+            more(row, &flow, reach, &format!("{share} of the kernel's bytes a second"));
+        }
     }
-    let mut flows: Vec<Flow> = (0..ROUNDS).map(|_| stream(256, BestEffort)).collect();
-    flows.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-    let flow = &flows[ROUNDS / 2];
-    let share = format!(
-        "{} of the kernel's; {} % of those sent",
-        ratio(flow.per_second, udp),
-        number(100.0 * flow.received as f64 / flow.sent as f64)
-    );
-    more("best effort, 256 B: received a second", flow, 0.45 * udp, &share);
-    let mut flows: Vec<Flow> = (0..ROUNDS).map(|_| to_all(256)).collect();
-    flows.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-    let flow = &flows[ROUNDS / 2];
-    assert_eq!(flow.sent, flow.received, "each hears all, once");
-    // Five times iroh-gossip's 17,000 to 24,000, which were measured on another day.
-    more("to all ten, 256 B: broadcasts a second", flow, 100_000.0, "CPU is for each delivery, all ten nodes together");
-    let mut times: Vec<Vec<f64>> = (0..ROUNDS).map(|_| round_trips()).collect();
-    times.sort_by(|a, b| a[a.len() / 2].total_cmp(&b[b.len() / 2]));
-    let times = &times[ROUNDS / 2];
-    let (half, worst, kernel) =
-        (times[times.len() / 2], times[times.len() * 99 / 100], machine.udp_round_trip.as_secs_f64() * 1e6);
-    Row {
-        what: "request and reply, thread mode: p50",
-        value: half,
-        unit: "us",
-        reach: Some(2.2 * kernel),
-        detail: format!(
-            "p99 {} us; {} and {} of the kernel's ping-pong",
-            number(worst),
-            ratio(half, kernel),
-            ratio(worst, kernel)
-        ),
-        others: "",
+    let row = "best effort, 256 B: received a second";
+    if wanted(row) {
+        let flow = middle_flow(|| stream(256, BestEffort));
+        let heard = number(100.0 * flow.received as f64 / flow.sent as f64);
+        let share = ratio(flow.per_second, udp);
+        more(row, &flow, 0.45 * udp, &format!("{share} of the kernel's; {heard} % of those sent"));
     }
-    .print();
-    let rate = middle(|| questions(64));
-    let verdict = if rate >= 200_000.0 { "OK" } else { "behind" };
-    println!("{:<58} {:>9} /s         reach 200,000: {verdict}", "request and reply, 64 at once", number(rate));
+    let row = "to all ten, 256 B: broadcasts a second";
+    if wanted(row) {
+        let flow = middle_flow(|| to_all(256));
+        assert_eq!(flow.sent, flow.received, "each hears all, once");
+        // Five times iroh-gossip's 17,000 to 24,000, which were measured on another day.
+        more(row, &flow, 100_000.0, "CPU is for each delivery, all ten nodes together");
+    }
+    let row = "request and reply, thread mode: p50";
+    if wanted(row) {
+        let mut times: Vec<Vec<f64>> = (0..ROUNDS).map(|_| round_trips()).collect();
+        times.sort_by(|a, b| a[a.len() / 2].total_cmp(&b[b.len() / 2]));
+        let times = &times[ROUNDS / 2];
+        let (half, worst) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        let kernel = machine.udp_round_trip.as_secs_f64() * 1e6;
+        let shares = format!("{} and {} of the kernel's ping-pong", ratio(half, kernel), ratio(worst, kernel));
+        Row {
+            what: row,
+            value: half,
+            unit: "us",
+            reach: Some(2.2 * kernel),
+            detail: format!("p99 {} us; {shares}", number(worst)),
+            others: "",
+        }
+        .print();
+    }
+    let row = "request and reply, 64 at once";
+    if wanted(row) {
+        let rate = middle(|| questions(64));
+        let verdict = if rate >= 200_000.0 { "OK" } else { "behind" };
+        println!("{row:<58} {:>9} /s         reach 200,000: {verdict}", number(rate));
+    }
+}
+
+/// The one in the middle of several.
+fn middle_flow(f: impl Fn() -> Flow) -> Flow {
+    let mut flows: Vec<Flow> = (0..ROUNDS).map(|_| f()).collect();
+    flows.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+    flows.swap_remove(ROUNDS / 2)
 }
 
 fn ratio(ours: f64, theirs: f64) -> String {
