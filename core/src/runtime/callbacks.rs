@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::time::Instant;
 
-use super::lock::{Condvar, Mutex};
+use super::lock::{Condvar, Mutex, MutexGuard};
 
 use super::message::{AnswerFn, Message, MessageFn};
 use crate::error;
@@ -89,6 +89,15 @@ impl Handler {
     }
 }
 
+/// Who listens now.
+pub(crate) struct Listeners<'a>(MutexGuard<'a, Vec<Arc<Handler>>>);
+
+impl Listeners<'_> {
+    pub(crate) fn any_for(&self, topic: &str) -> bool {
+        self.0.iter().any(|h| h.listens_to(topic))
+    }
+}
+
 struct Gate {
     open: bool,
     /// A thread is inside, running calls or dropping boxes.
@@ -127,9 +136,9 @@ impl Callbacks {
         !self.handlers.lock().is_empty()
     }
 
-    /// Somebody listens to this topic.
-    pub(crate) fn listens_to(&self, topic: &str) -> bool {
-        self.handlers.lock().iter().any(|h| h.listens_to(topic))
+    /// For a look at several messages: nobody comes or goes meanwhile.
+    pub(crate) fn listeners(&self) -> Listeners<'_> {
+        Listeners(self.handlers.lock())
     }
 
     /// Somebody listens to this kind.

@@ -105,16 +105,18 @@ impl Inbox {
         }
     }
 
-    /// The same for a message.
-    pub(crate) fn push_message(&self, message: Message) {
+    /// The same for messages.
+    pub(crate) fn push_messages(&self, new: impl IntoIterator<Item = Message>) {
         let mut state = self.state.lock();
-        if !state.closed {
-            let State { queue, messages, .. } = &mut *state;
+        let State { queue, messages, closed, .. } = &mut *state;
+        for message in new {
+            if *closed {
+                message.settle();
+                continue;
+            }
             let dropped = messages.push(queue.take_number(), message);
             queue.dropped += dropped;
             queue.dropped_total += dropped;
-        } else {
-            message.settle();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::super::callbacks::{Handler, Pass};
 use super::super::inbox::Item;
@@ -151,24 +151,24 @@ impl Shared {
     ) -> Result<T> {
         self.check()?;
         let deadline = wait.deadline();
+        // Most need not wait.
+        let mut line: Option<(Sender<()>, Receiver<()>)> = None;
         loop {
-            let (tell, told) = bounded(1);
             let sent = self.call(|live, out, now| {
                 let sent = send(live, now, out);
                 if wait != Wait::Now && is_busy(&sent) {
+                    let (tell, _) = line.get_or_insert_with(|| bounded(1));
                     live.writers.entry(to.into()).or_default().push(tell.clone());
                 }
                 sent
             })?;
-            if wait == Wait::Now || !is_busy(&sent) {
-                return sent;
-            }
-            match receive(&told, deadline) {
+            let Some((tell, told)) = line.as_ref().filter(|_| is_busy(&sent)) else { return sent };
+            match receive(told, deadline) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     // Nobody may wait in vain for ever, one call after the other.
                     self.peek(|live| {
-                        live.writers.values_mut().for_each(|all| all.retain(|other| !other.same_channel(&tell)));
+                        live.writers.values_mut().for_each(|all| all.retain(|other| !other.same_channel(tell)));
                         live.writers.retain(|_, all| !all.is_empty());
                     });
                     return sent;
@@ -249,10 +249,10 @@ impl Shared {
         }
         let mut messages = std::mem::take(&mut out.messages);
         let mut unheard = 0;
-        let queues = self.queues.lock();
+        let (queues, listeners) = (self.queues.lock(), self.callbacks.listeners());
         messages.retain(|message| {
             let topic = message.body.topic();
-            if self.callbacks.listens_to(topic) || queues.iter().any(|queue| queue.listens_to(topic)) {
+            if listeners.any_for(topic) || queues.iter().any(|queue| queue.listens_to(topic)) {
                 return true;
             }
             unheard += message.weight();
@@ -264,7 +264,7 @@ impl Shared {
             }
             false
         });
-        drop(queues);
+        drop((queues, listeners));
         if unheard > 0 {
             live.engine.consumed(now, unheard, out);
         }
@@ -278,14 +278,19 @@ impl Shared {
         if out.messages.is_empty() {
             return;
         }
+        let messages = out.messages.drain(..).map(|delivery| Message::new(delivery, self));
         let queues = self.queues.lock();
-        for delivery in out.messages.drain(..) {
-            let message = Message::new(delivery, self);
+        if queues.is_empty() {
+            // The handlers', then, or nothing would have been left of them.
+            return self.inbox.push_messages(messages);
+        }
+        let listeners = self.callbacks.listeners();
+        for message in messages {
             for queue in queues.iter().filter(|queue| queue.listens_to(message.topic())) {
-                queue.inbox.push_message(message.clone());
+                queue.inbox.push_messages([message.clone()]);
             }
-            if self.callbacks.listens_to(message.topic()) {
-                self.inbox.push_message(message);
+            if listeners.any_for(message.topic()) {
+                self.inbox.push_messages([message]);
             }
         }
     }
