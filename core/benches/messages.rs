@@ -168,8 +168,14 @@ fn to_all(size: usize) -> Flow {
                 said += 1;
             }
         }
-        while heard() < said {
+        // What is on its way arrives; what is lost is found by who compares the counts.
+        let mut last = (heard(), Instant::now());
+        while last.0 < said && last.1.elapsed() < Duration::from_secs(20) {
             thread::sleep(Duration::from_micros(100));
+            let now = heard();
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
         }
         said
     };
@@ -179,6 +185,12 @@ fn to_all(size: usize) -> Flow {
     let sent = say(began + TIME) - before;
     let (time, used) = (began.elapsed(), cpu() - cpu_began);
     let received = counts[1..].iter().map(|count| count.load(Relaxed)).sum::<u64>() - 9 * before;
+    if received < 9 * sent {
+        for (node, count) in nodes.iter().zip(&counts) {
+            let lost = node.stats().expect("running").engine.broadcasts_lost;
+            eprintln!("{} heard {} of {}, gave up {lost}", node.name(), count.load(Relaxed), before + sent);
+        }
+    }
     Flow {
         per_second: sent as f64 / time.as_secs_f64(),
         cpu_us: used.as_secs_f64() * 1e6 / received as f64,

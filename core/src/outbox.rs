@@ -20,6 +20,9 @@ pub const PACKETS_MAX: usize = 128;
 /// enough for a peer that does not trust us yet.
 pub const TOGETHER_MAX: usize = 64 << 10;
 
+/// Packets of that size whose memory an outbox keeps.
+const LARGE_MAX: usize = 8;
+
 const _: () = assert!(TOGETHER_MAX + envelope::OVERHEAD <= stream::RECORD_MAX_STRANGER);
 
 /// To whom. Without a run id the packet is sealed for a stranger, and only HELLO, COOKIE and REFUSED may be in it.
@@ -157,8 +160,8 @@ impl Outbox {
         packet.to = to;
         packet.buf.clear();
         packet.buf.resize(envelope::HEADER, 0);
-        // One large answer must not cost its memory for ever.
-        packet.buf.shrink_to(self.datagram_max.max(4096));
+        // Many large answers must not cost their memory for ever.
+        packet.buf.shrink_to(if self.used < LARGE_MAX { TOGETHER_MAX } else { self.datagram_max.max(4096) });
         self.used += 1;
         Some(self.used - 1)
     }

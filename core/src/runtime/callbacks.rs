@@ -12,7 +12,7 @@ use super::lock::{Condvar, Mutex, MutexGuard};
 
 use super::message::{AnswerFn, Message, MessageFn};
 use crate::error;
-use crate::message::Body;
+use crate::message::{Body, is_same_topic};
 use crate::view::Event;
 
 thread_local! {
@@ -85,7 +85,7 @@ impl Handler {
     }
 
     fn listens_to(&self, topic: &str) -> bool {
-        matches!(&self.wants, Wants::Topic(own) if own == topic || own == ALL_TOPICS)
+        matches!(&self.wants, Wants::Topic(own) if is_same_topic(own, topic) || own == ALL_TOPICS)
     }
 }
 

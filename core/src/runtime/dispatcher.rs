@@ -25,11 +25,14 @@ struct State {
 
 impl Dispatcher {
     pub(crate) fn post(&self, node: Arc<Shared>) {
-        let mut state = self.state.lock();
-        if !state.exit {
+        {
+            let mut state = self.state.lock();
+            if state.exit {
+                return;
+            }
             state.queue.push_back(node);
-            self.ready.notify_one();
         }
+        self.ready.notify_one();
     }
 
     pub(crate) fn exit(&self) {

@@ -21,6 +21,7 @@ use super::dispatcher::Dispatcher;
 use super::fork::Listed;
 use super::log::level;
 use super::node::{Live, Shared};
+use super::outgoing::Outgoing;
 use super::poll::{Events, Interest, Poller};
 use super::tcp::{Flow, Link, LinkLimits, Links, Peers, STRANGERS_MAX, Stage, Written};
 use super::udp::{Receiver, Udp, is_passing};
@@ -338,6 +339,10 @@ struct Driver {
     severed: Vec<(usize, RunId, bool)>,
     receiver: Receiver,
     outbox: Outbox,
+    /// Empty: changes places with a node's.
+    outgoing: Outgoing,
+    /// Links that were given packets and have yet to write them.
+    touched: Vec<usize>,
     scratch: Vec<u8>,
     /// Those of this turn that are not obeyed yet.
     commands: std::vec::IntoIter<Command>,
@@ -365,6 +370,8 @@ impl Driver {
             severed: Vec::new(),
             receiver: Receiver::new(),
             outbox: Outbox::new(1400),
+            outgoing: Outgoing::default(),
+            touched: Vec::new(),
             scratch: Vec::new(),
             commands: Vec::new().into_iter(),
             exit: false,
@@ -731,12 +738,24 @@ impl Driver {
     /// Brings the packets that engines left for streams to their links.
     fn send_streams(&mut self, slot: usize) {
         let Some(io) = self.nodes.get_mut(slot).and_then(Option::as_mut) else { return };
-        let Some(outgoing) = io.node.take_outgoing() else { return };
-        for (run, is_member) in outgoing.marks {
-            io.sessions.set_member(run, is_member);
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        if io.node.take_outgoing(&mut outgoing) {
+            for (run, is_member) in outgoing.marks.drain(..) {
+                io.sessions.set_member(run, is_member);
+            }
+            self.enqueue(slot, outgoing.packets());
         }
-        let mut touched: Vec<usize> = Vec::new();
-        for packet in outgoing.packets {
+        // Emptied. What is written from now on leaves its buffers there.
+        std::mem::swap(&mut self.outgoing, &mut outgoing);
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            self.write(id);
+        }
+        self.touched = touched;
+    }
+
+    fn enqueue(&mut self, slot: usize, packets: impl Iterator<Item = Packet>) {
+        for packet in packets {
             let Some(id) = self.link_for(slot, &packet) else {
                 if let Some(io) = &self.nodes[slot] {
                     io.node.tally.records_dropped.fetch_add(1, Relaxed);
@@ -746,12 +765,9 @@ impl Driver {
             let (Some(io), Some(link)) = (&self.nodes[slot], self.links.get(id)) else { continue };
             if !link.enqueue(packet, io.wire.links.queue) {
                 io.node.tally.records_dropped.fetch_add(1, Relaxed);
-            } else if !touched.contains(&id) {
-                touched.push(id);
+            } else if !self.touched.contains(&id) {
+                self.touched.push(id);
             }
-        }
-        for id in touched {
-            self.write(id);
         }
     }
 
@@ -949,7 +965,7 @@ impl Driver {
             return;
         }
         let mut done = Written::default();
-        let flow = link.write(&io.wire.envelope, &mut done);
+        let flow = link.write(&io.wire.envelope, &mut done, |buf| self.outgoing.keep(buf));
         io.node.tally.records_out.fetch_add(done.records, Relaxed);
         io.node.tally.record_bytes_out.fetch_add(done.bytes, Relaxed);
         match flow {

@@ -5,6 +5,7 @@
 //! at its first wait (seen with Python's multiprocessing). The locks of std are a word of memory each, and nothing else.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::sync::{self, PoisonError};
 use std::time::Instant;
 
@@ -40,34 +41,47 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
+/// Waking costs a system call only where somebody waits.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(sync::Condvar);
+pub(crate) struct Condvar {
+    of_std: sync::Condvar,
+    /// Changed under the waiters' mutex, so who has changed under it what they wait for sees them here.
+    waiters: AtomicUsize,
+}
 
 impl Condvar {
     pub(crate) const fn new() -> Condvar {
-        Condvar(sync::Condvar::new())
+        Condvar { of_std: sync::Condvar::new(), waiters: AtomicUsize::new(0) }
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let held = guard.0.take().expect(HELD);
-        guard.0 = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+        self.waiters.fetch_add(1, Relaxed);
+        guard.0 = Some(self.of_std.wait(held).unwrap_or_else(PoisonError::into_inner));
+        self.waiters.fetch_sub(1, Relaxed);
     }
 
     /// Waits until it is woken, or `at` has come.
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, at: Instant) -> TimedOut {
         let held = guard.0.take().expect(HELD);
         let left = at.saturating_duration_since(Instant::now());
-        let (held, result) = self.0.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner);
+        self.waiters.fetch_add(1, Relaxed);
+        let (held, result) = self.of_std.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner);
+        self.waiters.fetch_sub(1, Relaxed);
         guard.0 = Some(held);
         TimedOut(result.timed_out())
     }
 
     pub(crate) fn notify_one(&self) {
-        self.0.notify_one();
+        if self.waiters.load(Relaxed) > 0 {
+            self.of_std.notify_one();
+        }
     }
 
     pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
+        if self.waiters.load(Relaxed) > 0 {
+            self.of_std.notify_all();
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod log;
 mod message;
 mod node;
 mod open;
+mod outgoing;
 #[allow(unsafe_code)]
 mod poll;
 #[allow(unsafe_code)]

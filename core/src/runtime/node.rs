@@ -35,6 +35,7 @@ use super::fork::{self, Born};
 use super::inbox::{Bounds, Inbox, Woke};
 use super::log::{LogRing, level};
 use super::open::{self, Opened};
+use super::outgoing::Outgoing;
 use super::share::{Inner, Runtime, forked};
 use super::stats::{Stats, Tally};
 use super::{clock, resolver, threads};
@@ -43,7 +44,7 @@ use crate::engine::{Counters, Engine, Input};
 use crate::error::{Code, Error, Result};
 use crate::id::{NodeName, RunId};
 use crate::message::Body;
-use crate::outbox::{Completion, Outbox, Packet, TOGETHER_MAX, Via};
+use crate::outbox::{Completion, Outbox, Packet, Via};
 use crate::time::{Duration, Instant, Now};
 use crate::view::{Event, EventKind, View};
 use queue::Queue;
@@ -57,8 +58,6 @@ const AT_ONCE: usize = 64;
 const LEAVE_TIME: Duration = Duration::from_secs(5);
 /// What "for ever" means to an engine that wants a number.
 const EVER: Duration = Duration::from_secs(24 * 60 * 60);
-/// Bytes of packets for streams that wait for the driver. More are dropped: it must be far behind.
-const OUTGOING_MAX: usize = 4 << 20;
 
 /// How long a call may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -411,32 +410,6 @@ enum Phase {
     Live,
     Stopping,
     Stopped,
-}
-
-/// What thinking left for the driver: in the order in which it was thought.
-#[derive(Default)]
-pub(crate) struct Outgoing {
-    pub packets: Vec<Packet>,
-    bytes: usize,
-    /// Runs that have become members, or ceased to be.
-    pub marks: Vec<(RunId, bool)>,
-}
-
-impl Outgoing {
-    /// Takes the packet, or appends its frames to what waits for the same destination: many small messages are
-    /// sealed as one. False: there is no room.
-    fn add(&mut self, packet: &mut Packet) -> bool {
-        let len = packet.frames().len();
-        if self.bytes + len > OUTGOING_MAX {
-            return false;
-        }
-        self.bytes += len;
-        match self.packets.last_mut().filter(|last| last.to == packet.to && last.buf.len() + len <= TOGETHER_MAX) {
-            Some(last) => last.buf.extend_from_slice(packet.frames()),
-            None => self.packets.push(Packet { to: packet.to, buf: std::mem::take(&mut packet.buf) }),
-        }
-        true
-    }
 }
 
 /// The answer of a call on the engine, and what is to be done about it.
@@ -1020,8 +993,13 @@ impl Shared {
         .flatten()
     }
 
-    pub(crate) fn take_outgoing(&self) -> Option<Outgoing> {
-        self.has_outgoing.swap(false, AcqRel).then(|| std::mem::take(&mut *self.outgoing.lock()))
+    /// For what waits for links; `empty` stays in its place. False: nothing does.
+    pub(crate) fn take_outgoing(&self, empty: &mut Outgoing) -> bool {
+        let has_some = self.has_outgoing.swap(false, AcqRel);
+        if has_some {
+            std::mem::swap(&mut *self.outgoing.lock(), empty);
+        }
+        has_some
     }
 
     fn poke_driver(self: &Arc<Self>) {

@@ -9,7 +9,7 @@
 //! driver's thread and need no lock.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,7 +20,7 @@ use crate::id::RunId;
 use crate::outbox::Packet;
 use crate::time::{Duration, Instant};
 use crate::wire::envelope::Envelope;
-use crate::wire::stream::{StreamReader, write_record};
+use crate::wire::stream::{PREFIX, StreamReader, prefix_of};
 
 /// Accepted connections without a valid record yet. One more is closed at once: a flood costs the flooder its
 /// connection, not us our memory.
@@ -29,8 +29,8 @@ pub(crate) const STRANGERS_MAX: usize = 256;
 /// Sealed bytes made ready for one write, about.
 const WRITE_AHEAD: usize = 64 << 10;
 
-/// What an idle link may keep allocated.
-const KEPT: usize = 4 << 10;
+/// Records in one write, at most.
+const AT_ONCE: usize = 32;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
@@ -105,11 +105,19 @@ pub(crate) struct Link {
     /// When the driver looks after it. Never later than its deadline, and moved only then.
     pub armed: Instant,
     queue: VecDeque<Packet>,
+    /// Bytes in the queue.
     queued: usize,
-    sealed: Vec<u8>,
-    /// Records in `sealed`.
-    ready: usize,
+    /// Sealed, and not or not wholly written.
+    records: VecDeque<Sealed>,
+    /// Bytes of them that are not written.
+    unwritten: usize,
+    /// Bytes of the first one that are.
     written: usize,
+}
+
+struct Sealed {
+    prefix: [u8; PREFIX],
+    envelope: Vec<u8>,
 }
 
 /// How far a write came.
@@ -139,8 +147,8 @@ impl Link {
             armed: now,
             queue: VecDeque::new(),
             queued: 0,
-            sealed: Vec::new(),
-            ready: 0,
+            records: VecDeque::new(),
+            unwritten: 0,
             written: 0,
         }
     }
@@ -194,7 +202,7 @@ impl Link {
     /// False where the queue is full. An empty queue takes any packet, however large.
     pub(crate) fn enqueue(&mut self, packet: Packet, max: usize) -> bool {
         let size = packet.buf.len();
-        let waiting = self.queued + self.sealed.len() - self.written;
+        let waiting = self.queued + self.unwritten;
         if waiting > 0 && waiting + size > max {
             return false;
         }
@@ -205,45 +213,74 @@ impl Link {
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        !self.queue.is_empty() || self.written < self.sealed.len()
+        !self.queue.is_empty() || !self.records.is_empty()
     }
 
-    /// Records that have not been written, or not whole (of those that are sealed together: not all).
+    /// Records that have not been written, or not whole.
     pub(crate) fn unsent(&self) -> usize {
-        self.queue.len() + self.ready
+        self.queue.len() + self.records.len()
     }
 
-    /// Seals and writes until nothing is left or the socket is full.
-    pub(crate) fn write(&mut self, envelope: &Envelope, done: &mut Written) -> io::Result<Flow> {
+    /// Seals and writes until nothing is left or the socket is full. `spare` gets the buffers of what is written.
+    pub(crate) fn write(
+        &mut self,
+        envelope: &Envelope,
+        done: &mut Written,
+        mut spare: impl FnMut(Vec<u8>),
+    ) -> io::Result<Flow> {
         loop {
-            if self.written == self.sealed.len() {
-                done.records += std::mem::take(&mut self.ready) as u64;
-                self.sealed.clear();
-                self.sealed.shrink_to(KEPT);
-                self.written = 0;
-                while self.sealed.len() < WRITE_AHEAD
-                    && let Some(mut packet) = self.queue.pop_front()
-                {
-                    self.queued -= packet.buf.len();
-                    envelope.seal_record(packet.to.run, &mut packet.buf);
-                    if !packet.buf.is_empty() {
-                        write_record(&mut self.sealed, &packet.buf);
-                        self.ready += 1;
-                    }
-                }
-                if self.sealed.is_empty() {
-                    return Ok(Flow::Drained);
-                }
+            self.seal_ahead(envelope);
+            if self.records.is_empty() {
+                return Ok(Flow::Drained);
             }
-            match self.socket.send_with_flags(&self.sealed[self.written..], NO_SIGNAL) {
+            match self.write_once() {
                 Ok(n) => {
-                    self.written += n;
                     done.bytes += n as u64;
+                    self.wrote(n, done, &mut spare);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Flow::Blocked),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    fn seal_ahead(&mut self, envelope: &Envelope) {
+        while self.unwritten < WRITE_AHEAD
+            && let Some(Packet { to, buf: mut sealed }) = self.queue.pop_front()
+        {
+            self.queued -= sealed.len();
+            envelope.seal_record(to.run, &mut sealed);
+            if !sealed.is_empty() {
+                self.unwritten += PREFIX + sealed.len();
+                self.records.push_back(Sealed { prefix: prefix_of(&sealed), envelope: sealed });
+            }
+        }
+    }
+
+    /// One system call. Answers with the bytes that the socket took.
+    fn write_once(&self) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); 2 * AT_ONCE];
+        let pairs = self.records.iter().flat_map(|record| [&record.prefix[..], &record.envelope]);
+        let count = slices.iter_mut().zip(pairs).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count();
+        let mut slices = &mut slices[..count];
+        IoSlice::advance_slices(&mut slices, self.written);
+        self.socket.send_vectored_with_flags(slices, NO_SIGNAL)
+    }
+
+    fn wrote(&mut self, n: usize, done: &mut Written, spare: &mut impl FnMut(Vec<u8>)) {
+        self.unwritten -= n;
+        self.written += n;
+        while let Some(first) = self.records.front()
+            && let whole = PREFIX + first.envelope.len()
+            && self.written >= whole
+        {
+            self.written -= whole;
+            done.records += 1;
+            self.records.pop_front().into_iter().for_each(|record| spare(record.envelope));
+        }
+        if self.records.is_empty() {
+            self.records.shrink_to(AT_ONCE);
         }
     }
 }
@@ -336,7 +373,7 @@ mod tests {
         assert!(!near.enqueue(packet(to, 1), 1000));
         let mut done = Written::default();
         assert_eq!(near.unsent(), 1);
-        assert_eq!(near.write(&envelope(1), &mut done).unwrap(), Flow::Drained);
+        assert_eq!(near.write(&envelope(1), &mut done, drop).unwrap(), Flow::Drained);
         assert_eq!((done.records, near.unsent()), (1, 0));
         assert!(near.enqueue(packet(to, 400), 1000) && near.enqueue(packet(to, 400), 1000));
         assert!(!near.enqueue(packet(to, 400), 1000));
@@ -352,7 +389,7 @@ mod tests {
         // Until the socket is full, then some.
         while near.enqueue(packet(to, 60_000 + sent), 4 << 20) {
             sent += 1;
-            if near.write(&one, &mut done).unwrap() == Flow::Blocked && near.unsent() > 3 {
+            if near.write(&one, &mut done, drop).unwrap() == Flow::Blocked && near.unsent() > 3 {
                 break;
             }
         }
@@ -368,7 +405,7 @@ mod tests {
                 };
                 reader.push(&mut buf[..n], open).unwrap();
             }
-            near.write(&one, &mut done).unwrap();
+            near.write(&one, &mut done, drop).unwrap();
         }
         assert_eq!(sizes, (0..sent).map(|i| 60_000 + i).collect::<Vec<_>>());
         assert!(!near.has_work() && done.records == sent as u64);

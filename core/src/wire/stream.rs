@@ -102,10 +102,15 @@ impl StreamReader {
     }
 }
 
+/// What comes before a sealed envelope and makes it a record.
+pub fn prefix_of(sealed: &[u8]) -> [u8; PREFIX] {
+    debug_assert!((OVERHEAD..=ENVELOPE_MAX).contains(&sealed.len()), "the outbox bounds its packets");
+    (sealed.len() as u32).to_le_bytes()
+}
+
 /// Appends `sealed` as a record.
 pub fn write_record(buf: &mut Vec<u8>, sealed: &[u8]) {
-    debug_assert!((OVERHEAD..=ENVELOPE_MAX).contains(&sealed.len()), "the outbox bounds its packets");
-    buf.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
+    buf.extend_from_slice(&prefix_of(sealed));
     buf.extend_from_slice(sealed);
 }
 

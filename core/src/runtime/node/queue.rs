@@ -12,7 +12,7 @@ use super::super::message::Message;
 use super::super::share::forked;
 use super::{NodeState, Shared, Wait};
 use crate::error::{Code, Error, Result};
-use crate::message::Body;
+use crate::message::{Body, is_same_topic};
 use crate::view::Event;
 
 /// A bounded queue of events for one reader. Overflow drops the oldest and says so in one OVERFLOW event.
@@ -60,7 +60,7 @@ impl Queue {
     }
 
     pub fn listens_to(&self, topic: &str) -> bool {
-        self.topics.lock().iter().any(|own| own == topic || own == ALL_TOPICS)
+        self.topics.lock().iter().any(|own| is_same_topic(own, topic) || own == ALL_TOPICS)
     }
 }
 
