@@ -6,6 +6,7 @@ use core::{fmt, iter};
 
 use crate::error::{Code, Error};
 use crate::id::{Epoch, NodeName, RunId};
+use crate::time::Instant;
 
 /// Longest topic, in bytes.
 pub const TOPIC_MAX: usize = 64;
@@ -13,11 +14,13 @@ pub const TOPIC_MAX: usize = 64;
 /// What a message weighs besides its bytes, wherever bytes are bounded: or empty ones would be bounded by nothing.
 pub const WEIGHT: usize = 64;
 
-/// A topic and what is said under it, in one allocation: a copy costs a pointer.
+/// A topic and what is said under it, in one allocation: a copy costs a pointer. Between the two a question to many has its
+/// terms.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Body {
     bytes: Arc<[u8]>,
     topic: u8,
+    terms: u16,
 }
 
 impl Body {
@@ -31,14 +34,21 @@ impl Body {
         Ok(Body::read(topic, data))
     }
 
-    /// The topic is valid: it was checked when the frame was read.
-    pub(crate) fn read(topic: &str, data: &[u8]) -> Body {
+    /// A question to many. Its terms are shorter than 64 KiB.
+    pub(crate) fn asking(topic: &str, terms: &[u8], data: &[u8]) -> Body {
+        let terms_len = u16::try_from(terms.len()).expect("terms are bounded");
         // One allocation: a vector would have to move.
-        let mut bytes: Arc<[u8]> = iter::repeat_n(0, topic.len() + data.len()).collect();
+        let mut bytes: Arc<[u8]> = iter::repeat_n(0, topic.len() + terms.len() + data.len()).collect();
         let (head, tail) = Arc::get_mut(&mut bytes).expect("nobody else has it yet").split_at_mut(topic.len());
         head.copy_from_slice(topic.as_bytes());
-        tail.copy_from_slice(data);
-        Body { bytes, topic: topic.len() as u8 }
+        tail[..terms.len()].copy_from_slice(terms);
+        tail[terms.len()..].copy_from_slice(data);
+        Body { bytes, topic: topic.len() as u8, terms: terms_len }
+    }
+
+    /// The topic is valid: it was checked when the frame was read.
+    pub(crate) fn read(topic: &str, data: &[u8]) -> Body {
+        Body::asking(topic, &[], data)
     }
 
     pub fn topic(&self) -> &str {
@@ -46,14 +56,19 @@ impl Body {
     }
 
     pub fn data(&self) -> &[u8] {
-        &self.bytes[self.topic.into()..]
+        &self.bytes[usize::from(self.topic) + usize::from(self.terms)..]
+    }
+
+    /// Whom a question to many is for, as it goes over the wire; of all else nothing.
+    pub(crate) fn terms(&self) -> &[u8] {
+        &self.bytes[self.topic.into()..][..self.terms.into()]
     }
 
     pub fn is_under_topic_of(&self, other: &Body) -> bool {
         self.bytes[..self.topic.into()] == other.bytes[..other.topic.into()]
     }
 
-    /// Bytes of both.
+    /// Bytes of all of it.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -106,7 +121,9 @@ impl Delivery {
     pub fn weight(&self) -> usize {
         match self.manner {
             Manner::Broadcast { .. } => 0,
-            Manner::BestEffort | Manner::Reliable | Manner::Request { .. } => self.body.len() + WEIGHT,
+            Manner::BestEffort | Manner::Reliable | Manner::Request { .. } | Manner::Query(_) => {
+                self.body.len() + WEIGHT
+            }
         }
     }
 }
@@ -122,4 +139,48 @@ pub enum Manner {
     Request { id: u64 },
     /// To all. `seq` counts the origin's broadcasts in this run.
     Broadcast { seq: u64 },
+    /// To all that it is meant for, and answers are gathered for a while.
+    Query(Query),
+}
+
+/// What an answer to a question to many needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// The asker's number.
+    pub id: u64,
+    /// Later answers find nobody who waits for them.
+    pub until: Instant,
+    /// Members through which the answer goes once more.
+    pub relay: u32,
+}
+
+/// What one member answers to a question to many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub from: NodeName,
+    pub epoch: Epoch,
+    pub run: RunId,
+    pub said: Result<Body, Error>,
+}
+
+impl Answer {
+    /// What it counts against `inbox_bytes` until the application is done with it.
+    pub fn weight(&self) -> usize {
+        WEIGHT + self.said.as_ref().map_or_else(|e| e.text.len(), Body::len)
+    }
+}
+
+/// What came of a question to many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gathered {
+    /// Members that it was for, as far as we knew when it was asked.
+    pub asked: usize,
+    /// Who has answered; also with an error.
+    pub answered: usize,
+    /// Who has said that it has heard it, where that was wanted.
+    pub heard: usize,
+    /// Who was dead or had left before it answered.
+    pub gone: usize,
+    /// Why it ended: all who were asked have answered or are gone; or time was over (E_TIMEOUT), or it was given up (E_CANCELED).
+    pub why: Option<Code>,
 }

@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 
 use crate::error::Error;
 use crate::id::{NodeName, RunId};
-use crate::message::{Body, Delivery};
+use crate::message::{Answer, Body, Delivery, Gathered};
 use crate::view::Event;
 use crate::wire::frame::Frame;
 use crate::wire::{envelope, stream};
@@ -66,6 +66,12 @@ pub enum Completion {
     Received { id: u64, status: i32 },
     /// A request has ended: with the answer, or without one.
     Replied { id: u64, answer: core::result::Result<Body, Error> },
+    /// A member has answered a question to many.
+    Answered { id: u64, answer: Answer },
+    /// A member has heard a question to many.
+    Heard { id: u64, by: NodeName },
+    /// No more answers to that question.
+    Gathered { id: u64, gathered: Gathered },
     /// After a refusal there is room again for messages to that member.
     Writable { to: NodeName },
 }

@@ -9,6 +9,7 @@ use bruit_core::wire::frame::{
     Beats, Contact, Contacts, Entries, Frame, Frames, Gossip, Graft, HELLO_LEN, Ihave, Item, ItemKind, Marks, Record,
     Runs, Spans, StateEntry, SummaryEntry,
 };
+use bruit_core::wire::question::{COPIES_MAX, Terms, Texts};
 use core::net::SocketAddr;
 use proptest::prelude::*;
 use samples::{KINDS, Stock, encoded, kind};
@@ -29,6 +30,7 @@ struct Parts {
     contacts: Vec<u8>,
     spans: Vec<u8>,
     marks: Vec<u8>,
+    terms: Vec<u8>,
     state: Vec<u8>,
     summary: Vec<u8>,
     sums: Vec<u8>,
@@ -91,6 +93,21 @@ fn marks() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Of a question, or of none.
+fn terms() -> impl Strategy<Value = Vec<u8>> {
+    let texts = |pattern| prop::collection::vec(pattern, 0..4);
+    let numbers = (number(COUNTER_MAX), any::<u32>(), any::<bool>(), 0..=COPIES_MAX);
+    prop::option::of((numbers, texts("[a-z字.-]{1,80}"), texts("[a-zé]{1,80}(=\\PC{0,16})?"))).prop_map(|terms| {
+        let (mut bytes, mut lists) = (Vec::new(), [Vec::new(), Vec::new()]);
+        let Some(((id, patience, acks, relay), names, tags)) = terms else { return bytes };
+        names.iter().for_each(|text| Texts::push(&mut lists[0], text));
+        tags.iter().for_each(|text| Texts::push(&mut lists[1], text));
+        let terms = Terms { id, patience, acks, relay, names: Texts(&lists[0]), tags: Texts(&lists[1]) };
+        terms.write(&mut bytes);
+        bytes
+    })
+}
+
 fn state() -> impl Strategy<Value = Vec<u8>> {
     let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..200));
     prop::collection::vec(("[a-zé]{1,80}", number(COUNTER_MAX), value), 0..6).prop_map(|entries| {
@@ -123,7 +140,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     let shorts = any::<[u32; 4]>();
     let words = (run(), addr(), "[a-z字.-]{1,80}", "\\PC{0,16}");
     let lists = (runs(), state(), summary(), 0..=7u32, beats());
-    let more = (contacts(), spans(), marks());
+    let more = (contacts(), spans(), marks(), terms());
     (plain, shorts, words, lists, any::<bool>(), more).prop_map(|(plain, shorts, words, lists, yes, more)| Parts {
         kind: plain.0,
         counters: plain.1,
@@ -143,6 +160,7 @@ fn parts() -> impl Strategy<Value = Parts> {
         contacts: more.0,
         spans: more.1,
         marks: more.2,
+        terms: more.3,
     })
 }
 
@@ -223,6 +241,7 @@ impl Parts {
                 topic: &self.text,
                 data: &self.state,
                 after: a / 2,
+                terms: &self.terms,
             }),
             34 => Frame::Ihave(Ihave { origin: run, first: a.min(b), last: a.max(b), hops: s, own: self.yes }),
             35 => Frame::Graft(Graft {
@@ -265,6 +284,10 @@ fn entries(frame: &Frame<'_>) -> usize {
         Frame::Suspect { accusers: runs, .. } | Frame::Want { runs } => runs.iter().count(),
         Frame::Shuffle { contacts, .. } | Frame::ShuffleReply { contacts } => contacts.iter().count(),
         Frame::Graft(Graft { spans, .. }) => spans.iter().inspect(|(first, last)| assert!(first <= last)).count(),
+        Frame::Gossip(gossip) if !gossip.terms.is_empty() => {
+            let terms = Terms::read(gossip.terms).expect("checked when the frame was read");
+            terms.names.iter().chain(terms.tags.iter()).inspect(|text| assert!(!text.is_empty())).count()
+        }
         Frame::Vector { marks, .. } => marks.iter().inspect(|(_, seq)| assert!(*seq <= COUNTER_MAX)).count(),
         _ => 0,
     }

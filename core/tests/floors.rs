@@ -33,6 +33,7 @@ const WITHIN: &[(&str, &str, &str)] = &[
     ("config", "id", "names have one rule"),
     ("message", "error", "a topic may be refused"),
     ("message", "id", "who said it"),
+    ("message", "time", "for how long answers are gathered"),
     ("outbox", "view", "events"),
     ("members", "view", "states, pictures"),
     ("members", "outbox", "destinations"),

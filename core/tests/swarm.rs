@@ -41,7 +41,7 @@ fn whatever_happens_what_must_hold_holds_and_everything_happens() {
 }
 
 /// Each broken rule, and which checks may notice it first.
-const CAUGHT_BY: [(Mutant, &[Rule]); 16] = [
+const CAUGHT_BY: [(Mutant, &[Rule]); 17] = [
     (Mutant::DeadReturn, &[Rule::Transition]),
     (Mutant::LeftReturn, &[Rule::Transition]),
     (Mutant::Hasty, &[Rule::Transition]),
@@ -58,6 +58,7 @@ const CAUGHT_BY: [(Mutant, &[Rule]); 16] = [
     (Mutant::Parrot, &[Rule::Once]),
     (Mutant::Careless, &[Rule::Delivered]),
     (Mutant::Stammerer, &[Rule::Mail]),
+    (Mutant::Credulous, &[Rule::Polls]),
 ];
 
 #[test]

@@ -157,6 +157,14 @@ impl State {
         reset
     }
 
+    /// `key` alone asks whether the key is there; `key=value` compares its value.
+    pub fn has(&self, tag: &str) -> bool {
+        match tag.split_once('=') {
+            None => self.get(tag).is_some(),
+            Some((key, value)) => self.get(key).is_some_and(|v| **v == *value.as_bytes()),
+        }
+    }
+
     pub fn meta(&self) -> Meta {
         self.slots.iter().filter_map(|(k, s)| Some((k.clone(), s.value.clone()?))).collect()
     }

@@ -251,6 +251,12 @@ group "Messages" {
     inbox_bytes: usize as Size = "16MiB", in "64KiB" to "4GiB", from "chosen by feel: four of the largest messages";
     /// Requests without an answer yet, ours to all members together.
     max_requests: usize as Count = 65536, in 1 to 16777216, unit "requests", from "chosen by feel: beyond what one process waits for";
+    /// Questions to many that gather answers at once, ours. Each keeps who was asked and who has answered.
+    max_queries: usize as Count = 64, in 1 to 65536, unit "questions", from "chosen by feel: with 10,000 members some 50 MB at most";
+    /// Largest answer to a question to many: larger ones are refused where they are given, and dropped where they arrive.
+    query_answer_max: usize as Size = "64KiB", in "0" to "4MiB", from "departure from Serf's 1,024 bytes, which users found too small (serf#267): ours do not need to fit in a datagram";
+    /// Where the asker does not say how long, answers are gathered for `gossip_interval` times this times ⌈log10(n + 1)⌉.
+    query_timeout_mult: usize as Count = 16, in 1 to 1024, from "Serf's QueryTimeoutMult", live;
 }
 
 group "Limits and resources" {

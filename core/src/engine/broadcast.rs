@@ -227,12 +227,16 @@ impl Engine {
     }
 
     /// What was heard is handed out. Who was refused may try again, when there is some room.
-    pub(super) fn end_of_broadcasts(&mut self, out: &mut Outbox) {
-        let parrot = self.is(Mutant::Parrot);
+    pub(super) fn end_of_broadcasts(&mut self, now: Now, out: &mut Outbox) {
+        let (parrot, first) = (self.is(Mutant::Parrot), out.messages.len());
         for delivery in self.tree.heard() {
             let again = parrot && matches!(delivery.manner, Manner::Broadcast { seq } if seq % 4 == 1);
             out.messages.extend(again.then(|| delivery.clone()));
             out.messages.push(delivery);
+        }
+        if out.messages[first..].iter().any(|delivery| matches!(delivery.manner, Manner::Query(_))) {
+            let heard = out.messages.split_off(first);
+            heard.into_iter().for_each(|delivery| self.hear_question(now, delivery, out));
         }
         if self.broadcaster_waits && !self.tree.is_busy(self.flow_limit() / 2) {
             self.broadcaster_waits = false;

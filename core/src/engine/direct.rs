@@ -131,13 +131,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Nobody waits for that answer any more: [`Completion::Replied`] with E_CANCELED. False where it has ended already.
+    /// Nobody waits for that answer any more, or for those answers: [`Completion::Replied`], or [`Completion::Gathered`], with
+    /// E_CANCELED. False where it has ended already.
     pub fn cancel(&mut self, id: u64, out: &mut Outbox) -> bool {
         let ended = self.requests.end(id, None);
         if ended {
             self.replied(id, Code::Canceled, "canceled by the caller", out);
         }
-        ended
+        ended || self.cancel_query(id, out)
     }
 
     /// The application is done with messages of that weight, as [`Delivery::weight`] counts it: members may send more.
@@ -180,6 +181,9 @@ impl Engine {
                 ItemKind::MESSAGE => self.deliver(by.run, Manner::Reliable, body, out),
                 ItemKind::REQUEST => self.deliver(by.run, Manner::Request { id }, body, out),
                 ItemKind::REPLY => self.on_reply(by.run, id, status, body, out),
+                ItemKind::ANSWER => self.on_answer(by.run, id, status, body, out),
+                ItemKind::HEARD => self.on_heard(by.run, id, out),
+                ItemKind::RELAY => self.on_relay(now, by.run, id, status, body, out),
                 _ => self.counters.unexpected += 1,
             }
         }
@@ -202,14 +206,7 @@ impl Engine {
             self.counters.replies_late += 1;
             return;
         }
-        let answer = match status {
-            0 => Ok(body),
-            status => {
-                let code = Code::from_number(-i64::from(status)).unwrap_or(Code::Remote);
-                Err(Error::new(code, String::from_utf8_lossy(body.data())))
-            }
-        };
-        out.completions.push(Completion::Replied { id, answer });
+        out.completions.push(Completion::Replied { id, answer: said(status, body) });
     }
 
     // --- what time and members bring ---
@@ -241,6 +238,7 @@ impl Engine {
         for id in self.requests.fail(run) {
             self.replied(id, Code::Unreachable, "the member is dead or has left", out);
         }
+        self.forgo_answers(run, out);
         if self.refused.remove(&run) {
             // Who waits for room finds out that it is gone.
             self.report_writable(run, out);
@@ -249,6 +247,7 @@ impl Engine {
 
     /// We have left: nobody will answer any more.
     pub(super) fn part_with_all(&mut self, out: &mut Outbox) {
+        self.cancel_queries(out);
         let runs: Vec<RunId> = self.members.iter().map(|(_, e)| e.run).collect();
         runs.into_iter().for_each(|run| self.part_with(run, out));
     }
@@ -289,7 +288,7 @@ impl Engine {
         Ok(())
     }
 
-    fn post(&mut self, now: Now, to: Destination, letter: Letter, out: &mut Outbox) -> Result<()> {
+    pub(super) fn post(&mut self, now: Now, to: Destination, letter: Letter, out: &mut Outbox) -> Result<()> {
         let room = self.room();
         if self.lanes.push(cx!(self, now, out), to, letter, room) {
             return Ok(());
@@ -302,7 +301,7 @@ impl Engine {
     }
 
     /// What may come in one lane.
-    fn room(&self) -> u64 {
+    pub(super) fn room(&self) -> u64 {
         self.config.inbox_bytes.saturating_sub(self.backlog).min(self.config.lane_window) as u64
     }
 
@@ -349,4 +348,13 @@ impl Engine {
     fn replied(&self, id: u64, code: Code, text: &str, out: &mut Outbox) {
         out.completions.push(Completion::Replied { id, answer: Err(Error::new(code, text)) });
     }
+}
+
+/// What a reply says.
+pub(super) fn said(status: u32, body: Body) -> Result<Body> {
+    if status == 0 {
+        return Ok(body);
+    }
+    let code = Code::from_number(-i64::from(status)).unwrap_or(Code::Remote);
+    Err(Error::new(code, String::from_utf8_lossy(body.data())))
 }

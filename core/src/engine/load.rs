@@ -21,7 +21,7 @@ pub struct Load {
 
 impl Engine {
     /// All that grows with what peers send.
-    pub fn loads(&self) -> [Load; 20] {
+    pub fn loads(&self) -> [Load; 21] {
         let (listed, live) = (self.members.listed(), self.members.live_len());
         let (flights, relays, robin) = self.probe.load();
         let (calls, remembered) = self.contacts.load();
@@ -43,6 +43,7 @@ impl Engine {
             ("remembered addresses", remembered, self.config.max_remembered),
             ("lanes", self.lanes.len(), listed),
             ("requests", self.requests.len(), self.config.max_requests),
+            ("questions to many", self.queries.len(), self.config.max_queries),
             ("graves", self.graves.len(), GRAVES_MAX),
             ("neighbours", neighbours, self.config.active_view),
             ("passive view", passive, self.config.passive_view),

@@ -15,6 +15,7 @@ mod load;
 mod mutant;
 mod news;
 mod picture;
+mod query;
 mod tick;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,6 +29,7 @@ pub use load::Load;
 #[cfg(feature = "sim")]
 pub use mutant::Mutant;
 use picture::Pictures;
+pub use query::{Question, Said};
 
 use crate::config::{Config, Detector};
 use crate::id::{Epoch, Incarnation, NodeName, Peer, RunId, Version};
@@ -44,6 +46,7 @@ use crate::protocol::lane::{Arrived, Lanes};
 use crate::protocol::phi::heartbeats::Heartbeats;
 use crate::protocol::plumtree::Plumtree;
 use crate::protocol::probe::Probe;
+use crate::protocol::query::Queries;
 use crate::protocol::request::Requests;
 use crate::protocol::rumor::Rumors;
 use crate::protocol::suspicion::Suspicions;
@@ -107,6 +110,7 @@ pub struct Engine {
     damping: Damping,
     lanes: Lanes,
     requests: Requests,
+    queries: Queries,
     overlay: Hyparview,
     tree: Plumtree,
     /// A broadcast of ours was refused, because too much was on its way.
@@ -199,6 +203,7 @@ impl Engine {
             damping: Damping::default(),
             lanes: Lanes::default(),
             requests: Requests::default(),
+            queries: Queries::default(),
             overlay: Hyparview::default(),
             tree: Plumtree::new(now.mono),
             broadcaster_waits: false,
@@ -275,6 +280,7 @@ impl Engine {
             self.contacts.deadline(&self.members),
             self.lanes.deadline(),
             self.requests.deadline(),
+            self.queries.deadline(),
             self.broadcast_deadline(),
             self.settling(),
             self.forget,

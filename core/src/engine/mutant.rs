@@ -52,6 +52,8 @@ mutants! {
     Careless,
     /// What it is told it hands out twice.
     Stammerer,
+    /// An answer to many counts as often as it comes.
+    Credulous,
 }
 
 impl Engine {

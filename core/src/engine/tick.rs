@@ -57,6 +57,7 @@ impl Engine {
         self.broadcast_tick(now, out);
         self.contact_tick(now, out);
         self.direct_tick(now, out);
+        self.query_tick(now, out);
         self.forget(now, out);
         self.settle(now, out);
     }
@@ -77,7 +78,7 @@ impl Engine {
         self.counters.outbox_dropped += out.dropped;
         self.counters.rumors_waiting = self.rumors.len() as u64;
         self.counters.health = self.probe.health().into();
-        self.end_of_broadcasts(out);
+        self.end_of_broadcasts(now, out);
         if matches!(self.life, Life::Leaving { .. }) && self.farewell_is_over(now) {
             self.end_farewell(out);
         }

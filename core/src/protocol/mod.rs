@@ -11,6 +11,7 @@ pub mod lane;
 pub mod phi;
 pub mod plumtree;
 pub mod probe;
+pub mod query;
 pub mod request;
 pub mod rumor;
 pub mod suspicion;

@@ -197,7 +197,7 @@ impl Plumtree {
         let seq = origin.seen.top() + 1;
         origin.seen.insert(seq);
         (origin.top, origin.heard) = (seq, now);
-        let delivery = origin.delivery(run, seq, &body);
+        let delivery = origin.delivery(run, seq, &body, now);
         let own = seq > OWN_AFTER && self.window.get(run, seq - OWN_AFTER).is_some();
         if members.live_len() > 1 {
             self.sent += body.len() as u64;
@@ -292,8 +292,8 @@ impl Plumtree {
                 cx.out.send(link.to, &Frame::Ihave(Ihave { origin: run, first: seq, last: seq, hops, own }));
             }
         }
-        let body = Body::read(gossip.topic, gossip.data);
-        let delivery = origin.delivery(run, seq, &body);
+        let body = Body::asking(gossip.topic, gossip.terms, gossip.data);
+        let delivery = origin.delivery(run, seq, &body, sent);
         self.counts.delivered += 1;
         if waits {
             self.counts.held += 1;
@@ -337,6 +337,7 @@ impl Plumtree {
             topic: kept.body.topic(),
             data: kept.body.data(),
             after: kept.after,
+            terms: kept.body.terms(),
         };
         let eager = |slot: usize| (lazy | skip) >> slot & 1 == 0;
         if kept.body.len() > LARGE && kept.hops > 0 && is_unsettled {

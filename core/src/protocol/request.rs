@@ -29,13 +29,19 @@ impl Requests {
         self.of.is_empty()
     }
 
-    /// A number that no other question of this run has. Without a deadline it waits until its member is gone.
-    pub fn ask(&mut self, run: RunId, deadline: Option<Instant>) -> u64 {
+    /// A number that no other question of this run has: those to many are counted with them.
+    pub fn number(&mut self) -> u64 {
         self.last += 1;
-        self.of.insert(self.last, Asked { run, deadline });
-        self.by_run.insert((run, self.last));
-        self.due.extend(deadline.map(|at| (at, self.last)));
         self.last
+    }
+
+    /// Without a deadline it waits until its member is gone.
+    pub fn ask(&mut self, run: RunId, deadline: Option<Instant>) -> u64 {
+        let id = self.number();
+        self.of.insert(id, Asked { run, deadline });
+        self.by_run.insert((run, id));
+        self.due.extend(deadline.map(|at| (at, id)));
+        id
     }
 
     /// It has ended. False where it had already, or `by` is not who was asked.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::lock::{Condvar, Mutex, MutexGuard};
 
 use super::message::{AnswerFn, Message, MessageFn};
+use super::node::{Progress, QueryHandler};
 use crate::error;
 use crate::message::{Body, is_same_topic};
 use crate::view::Event;
@@ -308,6 +309,24 @@ impl Pass<'_> {
         }
         let _inside = Inside::enter(self.0.node, 0);
         catch_unwind(AssertUnwindSafe(|| f(answer))).err().map(|panic| panic_text(&*panic))
+    }
+
+    /// What becomes of a question; `last`: the box goes afterwards.
+    pub(crate) fn progress(&self, f: &QueryHandler, progress: Progress, last: bool) -> Option<String> {
+        let mut place = f.lock();
+        let mut panicked = None;
+        if self.0.is_open()
+            && let Some(call) = place.as_mut()
+        {
+            let _inside = Inside::enter(self.0.node, 0);
+            panicked = catch_unwind(AssertUnwindSafe(|| call(progress))).err().map(|panic| panic_text(&*panic));
+        }
+        if last || !self.0.is_open() {
+            let f = place.take();
+            drop(place);
+            self.0.drop_box(0, f);
+        }
+        panicked
     }
 
     fn run_one(&self, handler: &Arc<Handler>, run: impl FnOnce(&mut Call)) -> Option<String> {

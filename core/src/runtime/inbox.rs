@@ -12,12 +12,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::lock::{Condvar, Mutex};
 
 use super::message::{AnswerFn, Message};
+use super::node::{Progress, QueryHandler};
 use super::signal::Signal;
 use crate::error::Result;
 use crate::id::NodeName;
@@ -49,6 +50,8 @@ pub(crate) enum Item {
     Message(Message),
     /// The answer to a question, for who asked it.
     Answer(AnswerFn, Result<Body>),
+    /// What becomes of a question to many; for a handler, or for the queue's own reader.
+    Progress(Option<Arc<QueryHandler>>, Progress),
 }
 
 #[derive(Debug)]
@@ -125,6 +128,29 @@ impl Inbox {
         if !state.closed {
             let number = state.queue.take_number();
             state.messages.items.push_back((number, Item::Answer(f, answer)));
+        }
+    }
+
+    pub(crate) fn push_progress(&self, f: Option<Arc<QueryHandler>>, progress: Progress) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            let number = state.queue.take_number();
+            state.messages.items.push_back((number, Item::Progress(f, progress)));
+        }
+    }
+
+    /// The next of a question's own queue.
+    pub(crate) fn pop_progress(&self) -> Option<Progress> {
+        let mut state = self.state.lock();
+        let (_, item) = state.messages.pop()?;
+        let is_empty = state.is_empty();
+        drop(state);
+        if is_empty {
+            self.level();
+        }
+        match item {
+            Item::Progress(_, progress) => Some(progress),
+            Item::Event(_) | Item::Message(_) | Item::Answer(..) => None,
         }
     }
 
@@ -359,7 +385,7 @@ impl Messages {
 fn loose(message: &Message) -> usize {
     match message.manner() {
         Manner::BestEffort | Manner::Broadcast { .. } => message.body().len() + WEIGHT,
-        Manner::Reliable | Manner::Request { .. } => 0,
+        Manner::Reliable | Manner::Request { .. } | Manner::Query(_) => 0,
     }
 }
 
@@ -369,6 +395,7 @@ impl std::fmt::Debug for Item {
             Item::Event(event) => event.fmt(f),
             Item::Message(message) => message.fmt(f),
             Item::Answer(_, answer) => answer.fmt(f),
+            Item::Progress(_, progress) => progress.fmt(f),
         }
     }
 }

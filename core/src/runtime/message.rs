@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Weak};
 
 use super::node::Shared;
+use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::id::{Epoch, NodeName, RunId};
 use crate::message::{Body, Delivery, Manner};
@@ -27,7 +28,7 @@ struct Said {
 
 impl Message {
     pub(crate) fn new(delivery: Delivery, node: &Arc<Shared>) -> Message {
-        let settled = AtomicBool::new(!matches!(delivery.manner, Manner::Request { .. }));
+        let settled = AtomicBool::new(!wants_answer(delivery.manner));
         Message(Arc::new(Said { delivery, node: Arc::downgrade(node), settled }))
     }
 
@@ -61,8 +62,14 @@ impl Message {
         self.0.delivery.manner
     }
 
+    /// Its sender waits for an answer: ours alone, or that of many.
     pub fn is_request(&self) -> bool {
-        matches!(self.manner(), Manner::Request { .. })
+        wants_answer(self.manner())
+    }
+
+    /// It was asked of many. Answers come in time for so long.
+    pub fn is_query(&self) -> bool {
+        matches!(self.manner(), Manner::Query(_))
     }
 
     /// A request that was answered: by us, or by whom we share it with.
@@ -82,10 +89,10 @@ impl Message {
         self.answer(Err((code, text)))
     }
 
-    fn answer(&self, answer: std::result::Result<&[u8], (Code, &str)>) -> Result<()> {
-        let Manner::Request { id } = self.manner() else {
+    fn answer(&self, answer: engine::Said<'_>) -> Result<()> {
+        if !self.is_request() {
             return Err(Error::new(Code::State, "nobody waits for an answer to this message"));
-        };
+        }
         let Some(node) = self.0.node.upgrade() else {
             return Err(Error::new(Code::State, "the node that heard the request is gone"));
         };
@@ -93,13 +100,17 @@ impl Message {
             return Err(Error::new(Code::State, "the request is answered already"));
         }
         // One that could not be sent (too big, no room) may be tried again.
-        node.answer(self.run(), id, answer).inspect_err(|_| self.0.settled.store(false, Release))
+        node.answer(self.run(), self.manner(), answer).inspect_err(|_| self.0.settled.store(false, Release))
     }
 
     /// Nobody is to be told: the node is stopping.
     pub(crate) fn settle(&self) {
         self.0.settled.store(true, Release);
     }
+}
+
+fn wants_answer(manner: Manner) -> bool {
+    matches!(manner, Manner::Request { .. } | Manner::Query(_))
 }
 
 impl std::fmt::Debug for Message {
@@ -112,9 +123,9 @@ impl Drop for Said {
     fn drop(&mut self) {
         let Some(node) = self.node.upgrade() else { return };
         node.free(self.delivery.weight());
-        if let (false, Manner::Request { id }) = (*self.settled.get_mut(), self.delivery.manner) {
+        if !*self.settled.get_mut() {
             let text = "the handler did not reply";
-            let _ = node.answer(self.delivery.run, id, Err((Code::NoReply, text)));
+            let _ = node.answer(self.delivery.run, self.delivery.manner, Err((Code::NoReply, text)));
         }
     }
 }

@@ -34,6 +34,9 @@ mod udp;
 
 pub use callbacks::LogSink;
 pub use message::Message;
-pub use node::{Adopt, EventQueue, Heard, MessageQueue, MixedQueue, Node, NodeState, Parcel, Reader, Sent, To, Wait};
+pub use node::{
+    Adopt, EventQueue, Heard, MessageQueue, MixedQueue, Node, NodeState, Parcel, Progress, Query, Reader, Reply, Sent,
+    To, Wait,
+};
 pub use share::Runtime;
 pub use stats::{RuntimeCounters, StatDesc, Stats};

@@ -13,6 +13,7 @@
 //! Order of locks: control, then live, then those of the inbox, the queues, the outgoing packets. Callbacks run under
 //! none of them.
 
+mod query;
 mod queue;
 mod talk;
 
@@ -47,6 +48,9 @@ use crate::message::Body;
 use crate::outbox::{Completion, Outbox, Packet, Via};
 use crate::time::{Duration, Instant, Now};
 use crate::view::{Event, EventKind, View};
+pub(crate) use query::QueryHandler;
+use query::{Gatherer, Told};
+pub use query::{Progress, Query, Reply};
 use queue::Queue;
 pub use queue::{EventQueue, Heard, MessageQueue, MixedQueue, Reader};
 use talk::Asker;
@@ -371,6 +375,7 @@ pub(crate) struct Live {
     joins: BTreeMap<u64, Sender<Answered>>,
     leavers: Vec<Sender<bool>>,
     askers: BTreeMap<u64, Asker>,
+    gatherers: BTreeMap<u64, Gatherer>,
     /// Those who wait for room in a member's queue.
     writers: BTreeMap<String, Vec<Sender<()>>>,
     /// What the driver has set its timer to.
@@ -432,6 +437,10 @@ enum Wake {
     Left(Sender<bool>, bool),
     Replied(Sender<Result<Body>>, Result<Body>),
     Writable(Sender<()>),
+    /// Of a question to many.
+    Reader(Arc<Inbox>),
+    /// It is over, and its queue closes.
+    Gathered(Gatherer),
 }
 
 /// Who thinks: the driver sees to timers and links itself, others must tell it.
@@ -622,6 +631,7 @@ impl Shared {
             joins: BTreeMap::new(),
             leavers: Vec::new(),
             askers: BTreeMap::new(),
+            gatherers: BTreeMap::new(),
             writers: BTreeMap::new(),
             armed: None,
         };
@@ -839,7 +849,7 @@ impl Shared {
     }
 
     /// Finds those who wait for what has ended. They are woken after the lock. True: answers were queued for handlers.
-    fn complete(&self, live: &mut Live, out: &mut Outbox) -> (Vec<Wake>, bool) {
+    fn complete(self: &Arc<Self>, live: &mut Live, out: &mut Outbox) -> (Vec<Wake>, bool) {
         let (mut wakes, mut answers) = (Vec::new(), false);
         for completion in out.completions.drain(..) {
             match completion {
@@ -853,6 +863,13 @@ impl Shared {
                     wakes.extend(live.leavers.drain(..).map(|waiter| Wake::Left(waiter, told)));
                 }
                 Completion::Replied { id, answer } => answers |= self.wake_asker(live, id, answer, &mut wakes),
+                Completion::Answered { id, answer } => {
+                    answers |= self.gather(live, id, Told::Answer(answer), &mut wakes);
+                }
+                Completion::Heard { id, by } => answers |= self.gather(live, id, Told::Heard(by), &mut wakes),
+                Completion::Gathered { id, gathered } => {
+                    answers |= self.gather(live, id, Told::End(gathered), &mut wakes);
+                }
                 Completion::Writable { to } => self.wake_writers(live, &to, &mut wakes),
                 // An event says it.
                 Completion::Received { .. } => {}
@@ -898,6 +915,14 @@ impl Shared {
                     Wake::Left(waiter, told) => waiter.try_send(told).is_ok(),
                     Wake::Replied(waiter, answer) => waiter.try_send(answer).is_ok(),
                     Wake::Writable(waiter) => waiter.try_send(()).is_ok(),
+                    Wake::Reader(inbox) => {
+                        inbox.announce();
+                        true
+                    }
+                    Wake::Gathered(gatherer) => {
+                        drop(gatherer);
+                        true
+                    }
                 };
             }
             self.send(&after.wire, out);

@@ -63,6 +63,8 @@ rules! {
     Once = "once";
     // See `swarm::mail`.
     Mail = "mail";
+    // See `swarm::polls`.
+    Polls = "polls";
     // In the end: see `swarm`.
     Agreement = "agreement";
     Delivered = "delivered";

@@ -175,6 +175,8 @@ pub struct World {
     pub receive_queue: usize,
     /// Whether `events` and `messages` keep what nodes report and hear. Large worlds may do without.
     pub keep_events: bool,
+    /// Whether applications answer questions to many.
+    pub answers: bool,
     /// Whether drivers tell their engines how late they are, and what the system dropped. Ours does, memberlist's does not.
     pub candid: bool,
     /// Told each event as it happens.
@@ -310,6 +312,7 @@ impl World {
             names: BTreeMap::new(),
             receive_queue: 270,
             keep_events: true,
+            answers: true,
             candid: true,
             watcher: None,
             listener: None,
@@ -1102,6 +1105,9 @@ impl World {
             if let Manner::Broadcast { seq } = message.manner {
                 self.trace = mix(self.trace ^ message.run.get() ^ seq.rotate_left(32) ^ self.now.as_nanos());
             }
+            if let Manner::Query(query) = message.manner {
+                self.trace = mix(self.trace ^ message.run.get() ^ !query.id ^ self.now.as_nanos());
+            }
             if let Some(listener) = &mut self.listener {
                 listener(self.now, i, &message);
             }
@@ -1137,10 +1143,22 @@ impl World {
         for message in &messages {
             let engine = &mut self.nodes[i].engine;
             engine.consumed(now, message.weight(), out);
-            if let Manner::Request { id } = message.manner {
-                // Where the asker is gone, nobody waits for it.
-                let _ = engine.reply(now, message.run, id, Ok(message.body.data()), out);
-            }
+            // Where the asker is gone, nobody waits for it.
+            let _ = match message.manner {
+                Manner::Request { id } => engine.reply(now, message.run, id, Ok(message.body.data()), out),
+                Manner::Query(query) if self.answers => {
+                    engine.answer_query(now, message.run, query, Ok(message.body.data()), out)
+                }
+                _ => Ok(()),
+            };
+        }
+        let weight = |completion: &Completion| match completion {
+            Completion::Answered { answer, .. } => answer.weight(),
+            _ => 0,
+        };
+        let answers: usize = out.completions.iter().map(weight).sum();
+        if answers > 0 {
+            self.nodes[i].engine.consumed(now, answers, out);
         }
         out.messages = messages;
     }

@@ -38,7 +38,7 @@
 //! | 52 | DISCONNECT | we are no neighbours any more | – |
 //! | 53 | SHUFFLE | HyParView §4.4: it walks, and is answered where it ends | steps left · whose (run 8 B · address) · contacts |
 //! | 54 | SHUFFLE_REPLY | | contacts |
-//! | 56 | GOSSIP | a broadcast, passed on | origin (8 B) · sequence · hops · age in ms · flags · topic · data · so many before it the one that it comes after, or nothing |
+//! | 56 | GOSSIP | a broadcast, passed on | origin (8 B) · sequence · hops · age in ms · flags · topic · data · so many before it the one that it comes after, or 0 · terms, where it is a question |
 //! | 57 | IHAVE | Plumtree §3.7: to those who get no GOSSIP from us | origin (8 B) · first · last · hops of the last · 1 if it has a tree of its own |
 //! | 58 | GRAFT | send me these; and henceforth GOSSIP | origin (8 B) · flags · for so many ms I have been here · spans |
 //! | 59 | PRUNE | I have that already; henceforth IHAVE | origin (8 B) · 1 if it has a tree of its own |
@@ -49,6 +49,8 @@
 //! record = length · (name · run 8 B · epoch · incarnation · address · protocol · app version · state version · age · state entries)
 //! flags of GOSSIP: 1 it was asked for, or missed by who passes it on; 2 its origin has a tree of its own · of GRAFT: 1 GOSSIP henceforth; 2 in the origin's own tree
 //! · of VECTOR: 1 yours, too, please; 2 you are my neighbour · contact = run 8 B · address · span = first · how many more · mark = run 8 B · highest sequence
+//! terms = the asker's number · for so many ms · 1: say that you heard it · copies of each answer, through others · names (each with its length) · tags
+//! an item's kind: 0 message, 1 request, 2 reply to it, 3 answer to a broadcast question, 4 the question was heard, 5 one of these two for another member: its run 8 B · who says it 8 B · kind · data
 //! count = run 8 B · heartbeats of that run · state entry = length · (key · version · 0, or 1 + value) · summary entry = length · (run 8 B · epoch · incarnation · state version)
 //!
 //! Ages are whole seconds since the subject was last known to be so; beats are milliseconds.
@@ -57,6 +59,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use super::cursor::{Malformed, Read, Reader, Writer};
+use super::question::Terms;
 use crate::config::is_meta_key;
 use crate::id::{Epoch, Incarnation, NodeName, RunId, Version};
 use crate::message::is_topic;
@@ -181,6 +184,8 @@ pub struct Gossip<'a> {
     pub data: &'a [u8],
     /// The one of this origin and topic that it comes after, where order is wanted; 0 is none.
     pub after: u64,
+    /// [`Terms`] that were read once; of what is no question nothing.
+    pub terms: &'a [u8],
 }
 
 /// What somebody has of an origin.
@@ -217,6 +222,11 @@ impl ItemKind {
     pub const MESSAGE: ItemKind = ItemKind(0);
     pub const REQUEST: ItemKind = ItemKind(1);
     pub const REPLY: ItemKind = ItemKind(2);
+    /// To a question to many.
+    pub const ANSWER: ItemKind = ItemKind(3);
+    pub const HEARD: ItemKind = ItemKind(4);
+    /// One of the two, by way of another member.
+    pub const RELAY: ItemKind = ItemKind(5);
 }
 
 const BULK: u8 = 1;
@@ -842,9 +852,8 @@ impl<'a> Gossip<'a> {
         w.byte(flags(self.repair, self.own));
         w.text(self.topic);
         w.bytes(self.data);
-        if self.after > 0 {
-            w.varint(self.seq - self.after);
-        }
+        w.varint(if self.after > 0 { self.seq - self.after } else { 0 });
+        w.bytes(self.terms);
     }
 
     fn read(r: &mut Reader<'a>) -> Read<Gossip<'a>> {
@@ -853,12 +862,15 @@ impl<'a> Gossip<'a> {
         if !is_topic(topic) {
             return Err(Malformed);
         }
-        let data = r.bytes()?;
-        let after = match if r.is_empty() { 0 } else { r.varint()? } {
+        let (data, back, terms) = (r.bytes()?, r.varint()?, r.bytes()?);
+        let after = match back {
             0 => 0,
             back => seq.checked_sub(back).filter(|&after| after > 0).ok_or(Malformed)?,
         };
-        Ok(Gossip { origin, seq, hops, age, repair, own, topic, data, after })
+        if !terms.is_empty() {
+            Terms::read(terms)?;
+        }
+        Ok(Gossip { origin, seq, hops, age, repair, own, topic, data, after, terms })
     }
 }
 
@@ -1038,10 +1050,13 @@ impl fmt::Display for Frame<'_> {
                 write!(f, "SHUFFLE of {:?} ttl {ttl} {} contacts", node.run, contacts.iter().count())
             }
             Frame::ShuffleReply { contacts } => write!(f, "SHUFFLE_REPLY {} contacts", contacts.iter().count()),
-            Frame::Gossip(Gossip { origin, seq, hops, repair, topic, data, after, .. }) => {
+            Frame::Gossip(Gossip { origin, seq, hops, repair, topic, data, after, terms, .. }) => {
                 let repair = if repair { " repair" } else { "" };
                 write!(f, "GOSSIP {origin:?} {seq} hops {hops}{repair} {topic:?} {} B", data.len())?;
-                if after > 0 { write!(f, " after {after}") } else { Ok(()) }
+                if after > 0 {
+                    write!(f, " after {after}")?;
+                }
+                Terms::read(terms).map_or(Ok(()), |terms| write!(f, ", question {}", terms.id))
             }
             Frame::Ihave(Ihave { origin, first, last, hops, .. }) => {
                 write!(f, "IHAVE {origin:?} {first}..{last} hops {hops}")
@@ -1074,6 +1089,9 @@ impl fmt::Display for Item<'_> {
             ItemKind::MESSAGE => write!(f, "message")?,
             ItemKind::REQUEST => write!(f, "request {id}")?,
             ItemKind::REPLY => write!(f, "reply {id} status {}", self.status)?,
+            ItemKind::ANSWER => write!(f, "answer {id} status {}", self.status)?,
+            ItemKind::HEARD => write!(f, "heard {id}")?,
+            ItemKind::RELAY => write!(f, "relay {id}")?,
             ItemKind(other) => write!(f, "kind {other}")?,
         }
         write!(f, " {topic:?} {} B", data.len())?;

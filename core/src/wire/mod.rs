@@ -8,6 +8,7 @@
 pub mod cursor;
 pub mod envelope;
 pub mod frame;
+pub mod question;
 pub mod stream;
 
 /// Versions of the protocol that this build speaks: the range is offered in HELLO, the highest common one is used.

@@ -6,6 +6,7 @@ use bruit_core::wire::frame::{
     Beats, Contact, Contacts, Entries, Frame, Gossip, Graft, Ihave, Item, ItemKind, Marks, Record, Runs, Spans,
     StateEntry, SummaryEntry,
 };
+use bruit_core::wire::question::{Terms, Texts};
 
 /// What frames borrow.
 pub struct Stock {
@@ -17,6 +18,7 @@ pub struct Stock {
     pub contacts: Vec<u8>,
     pub spans: Vec<u8>,
     pub marks: Vec<u8>,
+    pub terms: Vec<u8>,
     pub long_name: String,
 }
 
@@ -50,8 +52,13 @@ impl Stock {
         for (key, version, value) in [("role", 1, Some(&b"db"[..])), ("gone", 300, None), ("long", 301, Some(&long))] {
             Entries::push(&mut state, &StateEntry { key, version: Version(version), value });
         }
+        let (mut names, mut tags, mut terms) = Default::default();
+        ["a", "b"].iter().for_each(|name| Texts::push(&mut names, name));
+        ["db", "zone=eu"].iter().for_each(|tag| Texts::push(&mut tags, tag));
+        Terms { id: 9, patience: 1_600, acks: true, relay: 3, names: Texts(&names), tags: Texts(&tags) }
+            .write(&mut terms);
         let sums = [0u32, 1, 0xdead_beef, u32::MAX].iter().flat_map(|sum| sum.to_le_bytes()).collect();
-        Stock { runs, state, summary, sums, beats, contacts, spans, marks, long_name: "é".repeat(127) + "n" }
+        Stock { runs, state, summary, sums, beats, contacts, spans, marks, terms, long_name: "é".repeat(127) + "n" }
     }
 
     pub fn frames(&self) -> Vec<(&'static str, Frame<'_>)> {
@@ -181,6 +188,22 @@ impl Stock {
                     topic: "",
                     data: b"hello",
                     after: 0,
+                    terms: &[],
+                }),
+            ),
+            (
+                "GOSSIP a question",
+                Frame::Gossip(Gossip {
+                    origin: id,
+                    seq: 2,
+                    hops: 1,
+                    age: 0,
+                    repair: false,
+                    own: false,
+                    topic: "load",
+                    data: b"?",
+                    after: 0,
+                    terms: &self.terms,
                 }),
             ),
             (
@@ -195,6 +218,7 @@ impl Stock {
                     topic: "a topic of some length",
                     data: &self.state,
                     after: 1,
+                    terms: &self.terms,
                 }),
             ),
             ("IHAVE", Frame::Ihave(Ihave { origin: id, first: 1, last: 300, hops: 9, own: true })),

@@ -12,6 +12,7 @@ use crate::message::{Body, Delivery, Manner};
 use crate::outbox::Destination;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::Gossip;
+use crate::wire::question::Terms;
 
 /// Messages whose origin is not listed yet: so many wait for its record, of so many bytes, for so long.
 pub const WAITING_MAX: usize = 256;
@@ -86,15 +87,15 @@ impl Plumtree {
 
     /// A sender's JOIN comes before its first message. `false`: it is the first that waits for that record.
     pub(super) fn wait(&mut self, now: Instant, from: Destination, gossip: &Gossip<'_>, sent: Instant) -> bool {
-        let &Gossip { origin, seq, hops, repair, own, topic, data, after, .. } = gossip;
+        let &Gossip { origin, seq, hops, repair, own, topic, data, after, terms, .. } = gossip;
         let is_first = self.waiting.iter().all(|w| w.origin != origin);
         let waits = self.waiting.iter().any(|w| (w.origin, w.seq) == (origin, seq));
         if waits || self.past.contains(origin, seq) {
             self.counts.copies += 1;
-        } else if self.waiting.len() == WAITING_MAX || self.waiting_bytes + data.len() > WAITING_BYTES {
+        } else if self.waiting.len() == WAITING_MAX || self.waiting_bytes + terms.len() + data.len() > WAITING_BYTES {
             self.counts.unlisted += 1;
         } else {
-            let body = Body::read(topic, data);
+            let body = Body::asking(topic, terms, data);
             self.waiting_bytes += body.len();
             let until = now + WAITING_TIME;
             self.waiting.push_back(Waiting { from, origin, seq, hops, sent, repair, own, body, after, until });
@@ -112,8 +113,8 @@ impl Plumtree {
                 continue;
             }
             let Waiting { seq, hops, sent, repair, own, after, .. } = w;
-            let (topic, data) = (w.body.topic(), w.body.data());
-            let gossip = Gossip { origin: run, seq, hops, age: 0, repair, own, topic, data, after };
+            let (topic, terms, data) = (w.body.topic(), w.body.terms(), w.body.data());
+            let gossip = Gossip { origin: run, seq, hops, age: 0, repair, own, topic, data, after, terms };
             self.hear(cx, w.from, &gossip, sent);
         }
     }
@@ -159,12 +160,13 @@ impl Origin {
         }
     }
 
-    pub(super) fn delivery(&self, run: RunId, seq: u64, body: &Body) -> Delivery {
+    pub(super) fn delivery(&self, run: RunId, seq: u64, body: &Body, sent: Instant) -> Delivery {
+        let question = Terms::read(body.terms());
         Delivery {
             from: self.name.clone(),
             epoch: self.epoch,
             run,
-            manner: Manner::Broadcast { seq },
+            manner: question.map_or(Manner::Broadcast { seq }, |terms| Manner::Query(terms.query(sent))),
             body: body.clone(),
         }
     }

@@ -175,9 +175,10 @@ impl Plumtree {
                 kept.had |= slot.map_or(0, |slot| 1 << slot);
                 self.counts.answered += 1;
                 let age = now.since(kept.sent).as_millis() as u64;
-                let (topic, data, after) = (kept.body.topic(), kept.body.data(), kept.after);
+                let (body, after) = (&kept.body, kept.after);
+                let (topic, terms, data) = (body.topic(), body.terms(), body.data());
                 let hops = kept.hops + 1;
-                let answer = Gossip { origin: run, seq, hops, age, repair: true, own, topic, data, after };
+                let answer = Gossip { origin: run, seq, hops, age, repair: true, own, topic, data, after, terms };
                 cx.out.send(from, &Frame::Gossip(answer));
             }
         }

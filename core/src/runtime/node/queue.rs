@@ -103,7 +103,7 @@ impl MixedQueue {
             Item::Event(event) => Some(Heard::Event(event)),
             Item::Message(message) => Some(Heard::Message(message)),
             // Those go to the inbox of the node itself.
-            Item::Answer(..) => None,
+            Item::Answer(..) | Item::Progress(..) => None,
         })
     }
 

@@ -10,7 +10,7 @@ use super::super::inbox::Item;
 use super::super::log::level;
 use super::super::message::{AnswerFn, Message, MessageFn};
 use super::{EVER, Live, MessageQueue, MixedQueue, Node, Shared, Wait, Wake, receive};
-use crate::engine::Sending;
+use crate::engine::{Said, Sending};
 use crate::error::{Code, Error, Result};
 use crate::id::RunId;
 use crate::message::{Body, Manner, ToAll};
@@ -143,7 +143,7 @@ impl Node {
 
 impl Shared {
     /// Tries again when there is room in the queue to that member, or in our own for broadcasts.
-    fn send_patiently<T>(
+    pub(super) fn send_patiently<T>(
         self: &Arc<Self>,
         to: &str,
         wait: Wait,
@@ -230,14 +230,13 @@ impl Shared {
     }
 
     /// A message's handler answers, or is not going to.
-    pub(crate) fn answer(
-        self: &Arc<Self>,
-        run: RunId,
-        id: u64,
-        answer: std::result::Result<&[u8], (Code, &str)>,
-    ) -> Result<()> {
+    pub(crate) fn answer(self: &Arc<Self>, run: RunId, manner: Manner, said: Said<'_>) -> Result<()> {
         self.check()?;
-        self.call(|live, out, now| live.engine.reply(now, run, id, answer, out))?
+        self.call(|live, out, now| match manner {
+            Manner::Request { id } => live.engine.reply(now, run, id, said, out),
+            Manner::Query(query) => live.engine.answer_query(now, run, query, said, out),
+            _ => Err(Error::new(Code::State, "nobody waits for an answer to this message")),
+        })?
     }
 
     // --- what comes ---
@@ -257,11 +256,14 @@ impl Shared {
             }
             unheard += message.weight();
             self.tally.messages_unheard.fetch_add(1, Relaxed);
-            if let Manner::Request { id } = message.manner {
-                let text = format!("nobody listens to {topic:?} there");
-                // Who has no room for the answer finds out in time.
-                let _ = live.engine.reply(now, message.run, id, Err((Code::NoHandler, &text)), out);
-            }
+            let text = format!("nobody listens to {topic:?} there");
+            let no = Err((Code::NoHandler, text.as_str()));
+            // Who has no room for the answer finds out in time.
+            let _ = match message.manner {
+                Manner::Request { id } => live.engine.reply(now, message.run, id, no, out),
+                Manner::Query(query) => live.engine.answer_query(now, message.run, query, no, out),
+                _ => Ok(()),
+            };
             false
         });
         drop((queues, listeners));
@@ -331,6 +333,11 @@ impl Shared {
                 Item::Event(event) => self.run_handlers(pass, number, &event),
                 Item::Answer(f, answer) => {
                     pass.answer(f, answer).into_iter().for_each(|text| self.handler_panicked("an answer", &text));
+                }
+                Item::Progress(f, progress) => {
+                    if let Some(f) = f {
+                        self.run_progress(pass, &f, progress);
+                    }
                 }
                 Item::Message(message) => {
                     let listeners = listeners.get_or_insert_with(|| pass.listeners());

@@ -14,7 +14,7 @@ use crate::id::RunId;
 use crate::sim::world::Letter;
 use crate::view::{Event, EventKind, MemberState, changed};
 use crate::wire::envelope::Reject;
-use crate::wire::frame::{Frame, Frames, kind_name};
+use crate::wire::frame::{Frame, Frames, ItemKind, kind_name};
 
 /// Something that a run may come across.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,8 @@ pub enum Point {
     Event(EventKind),
     /// By its kind.
     Frame(u8),
+    /// By the number of its kind.
+    Item(u32),
     /// By its reason.
     Refused(u32),
     /// By its place in `Reject::ALL`.
@@ -81,6 +83,8 @@ pub const EXEMPT: &[(&str, &str)] = &[
     ("counter broadcasts_unlisted", "one seed in 200: a record comes within five seconds, or its member is gone"),
     ("counter broadcasts_refused", "max_origins is large, and nobody sees 256 gaps of one sequence"),
     ("counter origins_forgotten", "max_origins is large"),
+    ("counter queries_refused", "an inbox's, and here all is read at once"),
+    ("counter answers_refused", "nobody gives a larger answer than it would take"),
     ("counter items_refused", "nobody sends more than its receiver has made room for"),
 ];
 
@@ -90,6 +94,7 @@ impl Point {
             Point::Fault(fault) => format!("fault {}", fault.name()),
             Point::Event(kind) => format!("event {}", kind.name()),
             Point::Frame(kind) => format!("frame {}", kind_name(kind).unwrap_or("?")),
+            Point::Item(kind) => format!("item {kind}"),
             Point::Refused(reason) => format!("refused {reason}"),
             Point::Reject(i) => format!("reject {}", Reject::ALL[i].name()),
             Point::Counter(i) => format!("counter {}", Counters::ALL[i].0),
@@ -101,6 +106,7 @@ impl Point {
         let mut all: Vec<Point> = Fault::ALL.iter().map(|&fault| Point::Fault(fault)).collect();
         all.extend(EventKind::ALL.iter().map(|&kind| Point::Event(kind)));
         all.extend((0..=u8::MAX).filter(|&kind| kind_name(kind).is_some()).map(Point::Frame));
+        all.extend((ItemKind::MESSAGE.0..=ItemKind::RELAY.0).map(Point::Item));
         all.extend((1..=4).map(Point::Refused));
         all.extend((0..Reject::ALL.len()).map(Point::Reject));
         all.extend((0..Counters::ALL.len()).map(Point::Counter));
@@ -147,6 +153,7 @@ impl Coverage {
             self.hit(Point::Frame(frame.kind()));
             let about_receiver = |run: RunId| to.run == Some(run);
             match frame {
+                Frame::Item(item) => self.hit(Point::Item(item.kind.0)),
                 Frame::Refused { reason, .. } => self.hit(Point::Refused(reason)),
                 Frame::Suspect { run, .. } if about_receiver(run) => self.hit(Point::Moment(Moment::Buddy)),
                 // Only a relay has the target's beat and no fingerprint.

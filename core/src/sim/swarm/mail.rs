@@ -91,7 +91,7 @@ impl Mail {
         let Read { messages, completions, .. } = self.read[i];
         (self.read[i].messages, self.read[i].completions) = (world.messages(i).len(), world.completions(i).len());
         for (_, message) in &world.messages(i)[messages..] {
-            if !matches!(message.manner, Manner::Broadcast { .. }) {
+            if !matches!(message.manner, Manner::Broadcast { .. } | Manner::Query(_)) {
                 self.take(me, message)?;
             }
         }

@@ -12,6 +12,7 @@ mod coverage;
 mod ears;
 mod mail;
 mod plan;
+mod polls;
 mod shrink;
 
 use alloc::format;
@@ -23,6 +24,7 @@ pub use coverage::{Coverage, EXEMPT, Moment, Point};
 pub use ears::Tone;
 pub use mail::How;
 pub use plan::{Action, Clocks, Fault, Heal, Net, Plan, Plight, Sealing, Who};
+pub use polls::{Of, Poll};
 pub use shrink::shrink;
 
 use self::ears::Ears;
@@ -102,6 +104,7 @@ struct Swarm<'a> {
     writes: u64,
     ears: Ears,
     mail: mail::Mail,
+    polls: polls::Polls,
     coverage: Coverage,
     transcript: Option<Transcript>,
     /// Events read, and runs forgotten, by node.
@@ -134,6 +137,7 @@ impl<'a> Swarm<'a> {
             writes: 0,
             ears: Ears::default(),
             mail: mail::Mail::default(),
+            polls: polls::Polls::default(),
             coverage: Coverage::default(),
             transcript: None,
             read: Vec::new(),
@@ -211,6 +215,9 @@ impl<'a> Swarm<'a> {
         }
         if let Err(what) = self.mail.look(&self.world, i) {
             return Err(self.broken(Rule::Mail, Some(i), what));
+        }
+        if let Err(what) = self.polls.look(&self.world, i) {
+            return Err(self.broken(Rule::Polls, Some(i), what));
         }
         self.read_log();
         if let Some(what) = self.ears.listen(&self.world, i) {
@@ -464,6 +471,7 @@ impl<'a> Swarm<'a> {
                 let (from, to) = (who(from), who(to));
                 (0..times).for_each(|_| self.mail.say(world, from, to, how, len));
             }
+            Action::Ask(i, poll) if world.is_running(who(i)) => self.polls.ask(world, who(i), poll),
             Action::Unset(i) if world.is_running(who(i)) => {
                 let gone: Vec<(String, Option<&[u8]>)> = (0..5).map(|k| (format!("k{k}"), None)).collect();
                 let gone: Vec<(&str, Option<&[u8]>)> = gone.iter().map(|(k, v)| (k.as_str(), *v)).collect();
@@ -484,6 +492,7 @@ impl<'a> Swarm<'a> {
             | Action::Storm(..)
             | Action::Unset(_)
             | Action::Say(..)
+            | Action::Ask(..)
             | Action::Send { .. } => {}
         }
     }
@@ -686,6 +695,10 @@ impl<'a> Swarm<'a> {
         if let Some((i, what)) = waits {
             return Err(self.broken(Rule::Mail, Some(i), what));
         }
+        let waits = core.iter().find_map(|&i| self.polls.waits(&self.world, i).map(|what| (i, what)));
+        if let Some((i, what)) = waits {
+            return Err(self.broken(Rule::Polls, Some(i), what));
+        }
         // Where the accused is not told of it with the next ping, one member with half a link may outrun its refutation.
         // So may it where who missed a refutation does not notice that it differs from the others, or has no time to: with
         // no confirmations to wait for, a suspicion is as short as it can be.
@@ -748,7 +761,7 @@ impl<'a> Swarm<'a> {
             + 10.0;
         // Shuffles with their walks, vectors, and looking for neighbours where all have enough.
         let overlay = 40.0 + 20.0 * each(config.shuffle_interval) + 4.0 * each(config.sync_interval);
-        let a_node = a_node + if self.ears.is_used() { overlay } else { 0.0 };
+        let a_node = a_node + if self.ears.is_used() || self.polls.is_used() { overlay } else { 0.0 };
         (a_node * n as f64) as u64
     }
 }

@@ -11,6 +11,7 @@ use core::fmt;
 
 use super::ears::Tone;
 use super::mail::How;
+use super::polls::{Of, Poll};
 use crate::config::Config;
 use crate::engine::Sending;
 use crate::rng::Rng;
@@ -142,6 +143,8 @@ pub enum Action {
         len: usize,
         times: usize,
     },
+    /// A question to many.
+    Ask(Who, Poll),
 }
 
 /// One thing that the network does, or (`Calm`) does no more.
@@ -221,6 +224,7 @@ faults! {
     BigMeta = "large metadata";
     Storm = "metadata storm";
     Mail = "messages";
+    Polls = "questions to many";
 }
 
 impl Plan {
@@ -257,6 +261,11 @@ impl Plan {
             faults.push(Fault::Mail);
             Episode { rng: &mut die, n, chaos, actions: &mut actions }.schedule(Fault::Mail);
         }
+        let mut other = Rng::new(seed ^ 0x0071_7565_7279);
+        if other.chance(1, 3) {
+            faults.push(Fault::Polls);
+            Episode { rng: &mut other, n, chaos, actions: &mut actions }.schedule(Fault::Polls);
+        }
         // Equal times stay in the order in which they were drawn.
         actions.sort_by_key(|(at, _)| *at);
         let heal = draw_heal(rng, n);
@@ -271,6 +280,10 @@ impl Plan {
         let mut options = draw_options(rng, names, tight, sleeps);
         if faults.contains(&Fault::Mail) && die.chance(1, 3) {
             options.extend(["send_queue", "lane_window", "inbox_bytes"].map(|key| (key, "64KiB".to_string())));
+        }
+        if faults.contains(&Fault::Polls) && other.chance(1, 3) {
+            // A few large answers fill it.
+            options.push(("send_queue", "64KiB".to_string()));
         }
         if options.iter().any(|(key, _)| *key == "detector") && rng.chance(1, 2) {
             odd.extend((0..n).filter(|i| i % 3 > 0).map(|i| (i, "detector", "swim".to_string())));
@@ -314,7 +327,8 @@ impl Plan {
 /// Few of them, most often; and now and then many.
 fn draw_faults(rng: &mut Rng) -> Vec<Fault> {
     let most = if rng.chance(1, 10) { 20 } else { 5 };
-    let mut all: Vec<Fault> = Fault::ALL.iter().copied().filter(|&fault| fault != Fault::Mail).collect();
+    let mut all: Vec<Fault> =
+        Fault::ALL.iter().copied().filter(|&fault| !matches!(fault, Fault::Mail | Fault::Polls)).collect();
     rng.shuffle(&mut all);
     all.truncate(1 + rng.index(most));
     all
@@ -664,6 +678,19 @@ impl Episode<'_> {
                 // Some need parts, and a few of them fill the smallest queue.
                 let len = if e.rng.chance(1, 5) { e.rng.index(60_000) } else { e.rng.index(1_500) };
                 Action::Send { from: e.who(), to: e.who(), how, len, times: 1 + e.rng.index(8) }
+            }),
+            Fault::Polls => self.some(15, |e| {
+                let of = match e.rng.index(5) {
+                    0 => Of::Some,
+                    1 => Of::Holders(e.rng.index(5)),
+                    _ => Of::All,
+                };
+                let relay = if e.rng.chance(1, 2) { e.rng.index(4) } else { 0 };
+                let patience = if e.rng.chance(1, 3) { 0 } else { 20 + e.rng.below(8_000) };
+                let (acks, loopback) = (e.rng.chance(1, 2), e.rng.chance(1, 4));
+                // Some need parts on their way back.
+                let len = if e.rng.chance(1, 8) { e.rng.index(30_000) } else { e.rng.index(1_000) };
+                Action::Ask(e.who(), Poll { len, patience, relay, acks, loopback, of })
             }),
             Fault::Storm => self.some(20, |e| Action::Storm(e.who(), 1 + e.rng.index(8))),
         }
