@@ -172,7 +172,11 @@ pub unsafe extern "C" fn bruit_node_submit(node: *mut bruit_node, outs: *mut bru
         for (n, result) in results.into_iter().enumerate() {
             let (status, id) = match result {
                 Ok(Sent::ToMember(receipt)) => (0, receipt),
-                Ok(Sent::ToHolders(holders)) => (crate::convert::count(holders), None),
+                Ok(Sent::ToMany(each)) => {
+                    let queued = each.iter().filter(|each| each.result.is_ok()).count();
+                    let failed = each.iter().find_map(|each| each.result.as_ref().err()).filter(|_| queued == 0);
+                    (failed.map_or(crate::convert::count(queued), |e| e.code as c_int), None)
+                }
                 Err(e) => (e.code as c_int, None),
             };
             done += usize::from(status >= 0);
@@ -498,6 +502,7 @@ impl Held {
             Manner::Broadcast { .. } => BRUIT_MESSAGE_BROADCAST,
             Manner::Reliable => BRUIT_MESSAGE_RELIABLE,
             Manner::Request { .. } => BRUIT_MESSAGE_RELIABLE | BRUIT_MESSAGE_REQUEST,
+            Manner::Query(_) => BRUIT_MESSAGE_BROADCAST | BRUIT_MESSAGE_REQUEST,
         };
         let (epoch, sender) = (message.epoch().0, message.sender().clone());
         Held::new(flags, &sender, epoch, Said::Message(message))

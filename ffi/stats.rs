@@ -228,6 +228,32 @@ pub struct bruit_stats {
     pub origins_forgotten: u64,
     /** ordered broadcasts that had to wait for one before them */
     pub broadcasts_held: u64,
+    /** questions to many that were asked */
+    pub queries: u64,
+    /** questions to many whose time was over before all had answered */
+    pub queries_timed_out: u64,
+    /** questions to many that were for us, and handed to the application */
+    pub queries_in: u64,
+    /** questions to many that were for others, by name or tag */
+    pub queries_unmatched: u64,
+    /** questions to many that came when their time was over */
+    pub queries_late: u64,
+    /** questions to many answered with E_BUSY because inbox_bytes was full */
+    pub queries_refused: u64,
+    /** answers to our questions to many */
+    pub answers_in: u64,
+    /** answers and acknowledgements that had come by another way */
+    pub answer_copies: u64,
+    /** answers and acknowledgements dropped: that question has ended, or was never asked, or not of that member */
+    pub answers_unasked: u64,
+    /** answers to our questions to many dropped because they are larger than query_answer_max */
+    pub answers_refused: u64,
+    /** answers, acknowledgements and copies of them not sent because send_queue was full */
+    pub answers_unsent: u64,
+    /** answers and acknowledgements of others that we passed on */
+    pub answers_relayed: u64,
+    /** answers that we were to pass on and did not: their receiver is not there, or they are too large or not their sender's */
+    pub relays_refused: u64,
 }
 
 /// One counter.
@@ -406,6 +432,19 @@ const FIELDS: &[&str] = &[
     "broadcast_origins",
     "origins_forgotten",
     "broadcasts_held",
+    "queries",
+    "queries_timed_out",
+    "queries_in",
+    "queries_unmatched",
+    "queries_late",
+    "queries_refused",
+    "answers_in",
+    "answer_copies",
+    "answers_unasked",
+    "answers_refused",
+    "answers_unsent",
+    "answers_relayed",
+    "relays_refused",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

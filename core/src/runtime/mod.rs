@@ -35,8 +35,8 @@ mod udp;
 pub use callbacks::LogSink;
 pub use message::Message;
 pub use node::{
-    Adopt, EventQueue, Heard, MessageQueue, MixedQueue, Node, NodeState, Parcel, Progress, Query, Reader, Reply, Sent,
-    To, Wait,
+    Adopt, Each, EventQueue, Heard, MessageQueue, MixedQueue, Node, NodeState, Parcel, Progress, Query, Reader, Reply,
+    Sent, To, Wait,
 };
 pub use share::Runtime;
 pub use stats::{RuntimeCounters, StatDesc, Stats};

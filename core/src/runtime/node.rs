@@ -54,7 +54,7 @@ pub use query::{Progress, Query, Reply};
 use queue::Queue;
 pub use queue::{EventQueue, Heard, MessageQueue, MixedQueue, Reader};
 use talk::Asker;
-pub use talk::{Parcel, Sent, To};
+pub use talk::{Each, Parcel, Sent, To};
 
 /// Items that `dispatch` takes from the inbox at once.
 const AT_ONCE: usize = 64;

@@ -35,32 +35,54 @@ pub struct Parcel<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To<'a> {
     Member(&'a str),
+    /// Each of these.
+    Members(&'a [&'a str]),
     /// Live members with this metadata, `key` or `key=value`, but for ourselves.
     Holders(&'a str),
 }
 
 /// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// With the receipt's number, where one was wanted.
     ToMember(Option<u64>),
-    ToHolders(usize),
+    /// To each by itself: in the order of the list, or of their names.
+    ToMany(Vec<Each>),
+}
+
+/// What became of a message to one of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Each {
+    pub member: String,
+    /// With the receipt's number, where one was wanted.
+    pub result: Result<Option<u64>>,
 }
 
 fn submit(live: &mut Live, now: Now, parcel: &Parcel<'_>, out: &mut Outbox) -> Result<Sent> {
     let Parcel { to, body, how } = parcel;
     match to {
         To::Member(name) => live.engine.send(now, name, body.clone(), *how, out).map(Sent::ToMember),
+        To::Members(names) => Ok(submit_each(live, now, names.iter().copied(), parcel, out)),
         To::Holders(tag) => {
             let view = live.engine.view(now);
-            let mut count = 0;
-            for member in view.with(tag).filter(|member| !member.is_local) {
-                live.engine.send(now, &member.name, body.clone(), *how, out)?;
-                count += 1;
-            }
-            Ok(Sent::ToHolders(count))
+            let holders = view.with(tag).filter(|member| !member.is_local);
+            Ok(submit_each(live, now, holders.map(|member| &*member.name), parcel, out))
         }
     }
+}
+
+fn submit_each<'a>(
+    live: &mut Live,
+    now: Now,
+    names: impl Iterator<Item = &'a str>,
+    parcel: &Parcel<'_>,
+    out: &mut Outbox,
+) -> Sent {
+    let mut each = |name: &str| {
+        let result = live.engine.send(now, name, parcel.body.clone(), parcel.how, out);
+        Each { member: name.into(), result }
+    };
+    Sent::ToMany(names.map(&mut each).collect())
 }
 
 impl Node {
@@ -83,8 +105,8 @@ impl Node {
         shared.send_patiently(&shared.name(), wait, |live, now, out| live.engine.broadcast(now, body.clone(), how, out))
     }
 
-    /// Sends several messages under one lock. Each has an answer of its own, as from [`Node::send`] without waiting; to the
-    /// holders of a tag: how many it was sent to.
+    /// Sends several messages under one lock. Each has an answer of its own, as from [`Node::send`] without waiting; to
+    /// several members, or to the holders of a tag, one for each of them.
     pub fn submit(&self, parcels: &[Parcel<'_>]) -> Result<Vec<Result<Sent>>> {
         let shared = self.shared();
         shared.check()?;
