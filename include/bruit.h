@@ -773,6 +773,32 @@ typedef struct bruit_stats {
     uint64_t origins_forgotten;
     /** ordered broadcasts that had to wait for one before them */
     uint64_t broadcasts_held;
+    /** questions to many that were asked */
+    uint64_t queries;
+    /** questions to many whose time was over before all had answered */
+    uint64_t queries_timed_out;
+    /** questions to many that were for us, and handed to the application */
+    uint64_t queries_in;
+    /** questions to many that were for others, by name or tag */
+    uint64_t queries_unmatched;
+    /** questions to many that came when their time was over */
+    uint64_t queries_late;
+    /** questions to many answered with E_BUSY because inbox_bytes was full */
+    uint64_t queries_refused;
+    /** answers to our questions to many */
+    uint64_t answers_in;
+    /** answers and acknowledgements that had come by another way */
+    uint64_t answer_copies;
+    /** answers and acknowledgements dropped: that question has ended, or was never asked, or not of that member */
+    uint64_t answers_unasked;
+    /** answers to our questions to many dropped because they are larger than query_answer_max */
+    uint64_t answers_refused;
+    /** answers, acknowledgements and copies of them not sent because send_queue was full */
+    uint64_t answers_unsent;
+    /** answers and acknowledgements of others that we passed on */
+    uint64_t answers_relayed;
+    /** answers that we were to pass on and did not: their receiver is not there, or they are too large or not their sender's */
+    uint64_t relays_refused;
 } bruit_stats;
 
 /** One counter. */

@@ -128,8 +128,8 @@ fn each_is_asked_once_however_the_question_came() {
 #[test]
 fn only_those_answer_whom_it_is_for_and_the_others_pass_it_on() {
     let (mut world, nodes) = formed(2, 40);
-    for k in 0..8 {
-        tag(&mut world, nodes[k], "role", if k % 2 == 0 { b"db" } else { b"web" });
+    for (k, &i) in nodes[..8].iter().enumerate() {
+        tag(&mut world, i, "role", if k % 2 == 0 { b"db" } else { b"web" });
     }
     tag(&mut world, nodes[2], "zone", b"eu");
     world.run_for(secs(5));
