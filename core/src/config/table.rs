@@ -256,7 +256,7 @@ group "Messages" {
     /// Largest answer to a question to many: larger ones are refused where they are given, and dropped where they arrive.
     query_answer_max: usize as Size = "64KiB", in "0" to "4MiB", from "departure from Serf's 1,024 bytes, which users found too small (serf#267): ours do not need to fit in a datagram";
     /// Where the asker does not say how long, answers are gathered for `gossip_interval` times this times ⌈log10(n + 1)⌉.
-    query_timeout_mult: usize as Count = 16, in 1 to 1024, from "Serf's QueryTimeoutMult", live;
+    query_timeout_mult: usize as Count = 16, in 1 to 1024, from "Serf's QueryTimeoutMult";
 }
 
 group "Limits and resources" {
