@@ -679,13 +679,13 @@ impl Episode<'_> {
                 let len = if e.rng.chance(1, 5) { e.rng.index(60_000) } else { e.rng.index(1_500) };
                 Action::Send { from: e.who(), to: e.who(), how, len, times: 1 + e.rng.index(8) }
             }),
-            Fault::Polls => self.some(15, |e| {
+            Fault::Polls => self.some(20, |e| {
                 let of = match e.rng.index(5) {
                     0 => Of::Some,
                     1 => Of::Holders(e.rng.index(5)),
                     _ => Of::All,
                 };
-                let relay = if e.rng.chance(1, 2) { e.rng.index(4) } else { 0 };
+                let relay = if e.rng.chance(1, 2) { e.rng.index(9) } else { 0 };
                 let patience = if e.rng.chance(1, 3) { 0 } else { 20 + e.rng.below(8_000) };
                 let (acks, loopback) = (e.rng.chance(1, 2), e.rng.chance(1, 4));
                 // Some need parts on their way back.
