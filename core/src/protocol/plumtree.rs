@@ -46,10 +46,11 @@ use self::window::{Kept, Window};
 use super::Cx;
 use crate::id::RunId;
 use crate::members::Members;
-use crate::message::{Body, Delivery};
+use crate::message::{Body, Delivery, Manner};
 use crate::outbox::Destination;
 use crate::time::{Duration, Instant, nanos};
 use crate::wire::frame::{Frame, Gossip, Ihave};
+use crate::wire::question::Terms;
 
 /// Larger payloads are worth an IDONTWANT.
 const LARGE: usize = 1 << 10;
@@ -197,7 +198,7 @@ impl Plumtree {
         let seq = origin.seen.top() + 1;
         origin.seen.insert(seq);
         (origin.top, origin.heard) = (seq, now);
-        let delivery = origin.delivery(run, seq, &body, now);
+        let delivery = origin.delivery(run, Manner::Broadcast { seq }, &body);
         let own = seq > OWN_AFTER && self.window.get(run, seq - OWN_AFTER).is_some();
         if members.live_len() > 1 {
             self.sent += body.len() as u64;
@@ -293,7 +294,11 @@ impl Plumtree {
             }
         }
         let body = Body::asking(gossip.topic, gossip.terms, gossip.data);
-        let delivery = origin.delivery(run, seq, &body, sent);
+        let manner = match Terms::read(body.terms()) {
+            Ok(question) => Manner::Query(question.query(sent)),
+            Err(_) => Manner::Broadcast { seq },
+        };
+        let delivery = origin.delivery(run, manner, &body);
         self.counts.delivered += 1;
         if waits {
             self.counts.held += 1;

@@ -12,7 +12,6 @@ use crate::message::{Body, Delivery, Manner};
 use crate::outbox::Destination;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::Gossip;
-use crate::wire::question::Terms;
 
 /// Messages whose origin is not listed yet: so many wait for its record, of so many bytes, for so long.
 pub const WAITING_MAX: usize = 256;
@@ -160,14 +159,7 @@ impl Origin {
         }
     }
 
-    pub(super) fn delivery(&self, run: RunId, seq: u64, body: &Body, sent: Instant) -> Delivery {
-        let question = Terms::read(body.terms());
-        Delivery {
-            from: self.name.clone(),
-            epoch: self.epoch,
-            run,
-            manner: question.map_or(Manner::Broadcast { seq }, |terms| Manner::Query(terms.query(sent))),
-            body: body.clone(),
-        }
+    pub(super) fn delivery(&self, run: RunId, manner: Manner, body: &Body) -> Delivery {
+        Delivery { from: self.name.clone(), epoch: self.epoch, run, manner, body: body.clone() }
     }
 }
