@@ -12,7 +12,7 @@ use crate::error::{Running, guard};
 use crate::members::{Shown, bruit_member};
 use crate::node::{bruit_node, handle_of, node_of};
 
-/// A name that was not listed is alive.
+/// A name that was not listed is alive; with membership = partial: it is a neighbour of this node now.
 pub const BRUIT_EVENT_JOIN: u32 = 1;
 /// Metadata or the address changed; `changed` says which.
 pub const BRUIT_EVENT_UPDATE: u32 = 2;
@@ -21,11 +21,12 @@ pub const BRUIT_EVENT_SUSPECT: u32 = 4;
 /// A member refuted a suspicion, or is back: from death, or as a new run with a higher epoch (then `changed` has
 /// BRUIT_CHANGED_EPOCH).
 pub const BRUIT_EVENT_ALIVE: u32 = 8;
-/// A suspicion ran out.
+/// A suspicion ran out; with membership = partial: a neighbour of this node does not answer.
 pub const BRUIT_EVENT_DEAD: u32 = 16;
 /// A member left gracefully.
 pub const BRUIT_EVENT_LEFT: u32 = 32;
-/// A member has been dead or left for so long that it is listed no more (options "forget_dead", "forget_left").
+/// A member has been dead or left for so long that it is listed no more (options "forget_dead", "forget_left"); with
+/// membership = partial also: it is well, and no neighbour of this node any more.
 pub const BRUIT_EVENT_FORGOTTEN: u32 = 64;
 /// Another run with a higher epoch holds this node's name; this node has stopped announcing itself.
 pub const BRUIT_EVENT_CONFLICT: u32 = 128;

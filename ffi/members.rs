@@ -23,6 +23,8 @@ pub const BRUIT_MEMBER_LEFT: u32 = 4;
 
 /// A bit of bruit_member.flags: this is the node itself.
 pub const BRUIT_MEMBER_LOCAL: u32 = 1;
+/// A bit of bruit_member.flags: the node has a link with it in the overlay.
+pub const BRUIT_MEMBER_NEIGHBOUR: u32 = 2;
 
 /// Longest node name, in bytes, without the NUL.
 pub const BRUIT_NAME_MAX: usize = 255;
@@ -52,7 +54,7 @@ pub struct bruit_member {
     pub size: u32,
     /** BRUIT_MEMBER_ALIVE, _SUSPECT, _DEAD or _LEFT. */
     pub state: u32,
-    /** Bits: BRUIT_MEMBER_LOCAL. */
+    /** Bits: BRUIT_MEMBER_LOCAL, BRUIT_MEMBER_NEIGHBOUR. */
     pub flags: u32,
     /** UDP and TCP port. */
     pub port: u32,
@@ -300,7 +302,7 @@ impl Shown {
         let shown = bruit_member {
             size: size_of::<bruit_member>() as u32,
             state: member.state as u32,
-            flags: if member.is_local { BRUIT_MEMBER_LOCAL } else { 0 },
+            flags: flags(member),
             port: member.address.port().into(),
             name: at(0),
             address: at(name.len() + 1),
@@ -315,6 +317,11 @@ impl Shown {
         };
         Shown { shown, _data: data }
     }
+}
+
+fn flags(member: &Member) -> u32 {
+    let bit = |is: bool, bit: u32| if is { bit } else { 0 };
+    bit(member.is_local, BRUIT_MEMBER_LOCAL) | bit(member.is_neighbour, BRUIT_MEMBER_NEIGHBOUR)
 }
 
 /// Members are made visible to C in runs of so many: a guess between one allocation each and all at once.

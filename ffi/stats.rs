@@ -50,7 +50,7 @@ pub struct bruit_stats {
     pub state_refused: u64,
     /** joiners that we let in */
     pub joins_accepted: u64,
-    /** joiners that we refused: version, or name in use */
+    /** joiners that we refused: version, name in use, or another `membership` */
     pub joins_refused: u64,
     /** JOIN frames with a wrong or expired cookie */
     pub cookies_bad: u64,
@@ -254,6 +254,8 @@ pub struct bruit_stats {
     pub answers_relayed: u64,
     /** answers that we were to pass on and did not: their receiver is not there, or they are too large or not their sender's */
     pub relays_refused: u64,
+    /** with membership = partial: calls that met a part of the cluster that we were not connected with */
+    pub islands: u64,
 }
 
 /// One counter.
@@ -445,6 +447,7 @@ const FIELDS: &[&str] = &[
     "answers_unsent",
     "answers_relayed",
     "relays_refused",
+    "islands",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

@@ -190,7 +190,7 @@
 /** timeout_ms of calls that wait: for ever. */
 #define BRUIT_FOREVER (-1)
 
-/** A name that was not listed is alive. */
+/** A name that was not listed is alive; with membership = partial: it is a neighbour of this node now. */
 #define BRUIT_EVENT_JOIN 1
 
 /** Metadata or the address changed; `changed` says which. */
@@ -205,13 +205,16 @@
  */
 #define BRUIT_EVENT_ALIVE 8
 
-/** A suspicion ran out. */
+/** A suspicion ran out; with membership = partial: a neighbour of this node does not answer. */
 #define BRUIT_EVENT_DEAD 16
 
 /** A member left gracefully. */
 #define BRUIT_EVENT_LEFT 32
 
-/** A member has been dead or left for so long that it is listed no more (options "forget_dead", "forget_left"). */
+/**
+ * A member has been dead or left for so long that it is listed no more (options "forget_dead", "forget_left"); with
+ * membership = partial also: it is well, and no neighbour of this node any more.
+ */
 #define BRUIT_EVENT_FORGOTTEN 64
 
 /** Another run with a higher epoch holds this node's name; this node has stopped announcing itself. */
@@ -313,6 +316,9 @@
 
 /** A bit of bruit_member.flags: this is the node itself. */
 #define BRUIT_MEMBER_LOCAL 1
+
+/** A bit of bruit_member.flags: the node has a link with it in the overlay. */
+#define BRUIT_MEMBER_NEIGHBOUR 2
 
 /** Longest node name, in bytes, without the NUL. */
 #define BRUIT_NAME_MAX 255
@@ -428,7 +434,7 @@ typedef struct bruit_member {
     uint32_t size;
     /** BRUIT_MEMBER_ALIVE, _SUSPECT, _DEAD or _LEFT. */
     uint32_t state;
-    /** Bits: BRUIT_MEMBER_LOCAL. */
+    /** Bits: BRUIT_MEMBER_LOCAL, BRUIT_MEMBER_NEIGHBOUR. */
     uint32_t flags;
     /** UDP and TCP port. */
     uint32_t port;
@@ -595,7 +601,7 @@ typedef struct bruit_stats {
     uint64_t state_refused;
     /** joiners that we let in */
     uint64_t joins_accepted;
-    /** joiners that we refused: version, or name in use */
+    /** joiners that we refused: version, name in use, or another `membership` */
     uint64_t joins_refused;
     /** JOIN frames with a wrong or expired cookie */
     uint64_t cookies_bad;
@@ -799,6 +805,8 @@ typedef struct bruit_stats {
     uint64_t answers_relayed;
     /** answers that we were to pass on and did not: their receiver is not there, or they are too large or not their sender's */
     uint64_t relays_refused;
+    /** with membership = partial: calls that met a part of the cluster that we were not connected with */
+    uint64_t islands;
 } bruit_stats;
 
 /** One counter. */

@@ -148,6 +148,7 @@ public:
     std::uint32_t state() const noexcept { return raw_->state; }
     std::string_view state_name() const noexcept { return bruit_member_state_name(raw_->state); }
     bool is_local() const noexcept { return (raw_->flags & BRUIT_MEMBER_LOCAL) != 0; }
+    bool is_neighbour() const noexcept { return (raw_->flags & BRUIT_MEMBER_NEIGHBOUR) != 0; }
     std::uint64_t epoch() const noexcept { return raw_->epoch; }
     std::uint64_t incarnation() const noexcept { return raw_->incarnation; }
     std::chrono::milliseconds state_age() const noexcept {

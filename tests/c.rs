@@ -26,7 +26,7 @@ suite! {
     life rounds stopped_waits exit_while_running waiting statistics
     cluster_threads cluster_manual cluster_pull metadata snapshots deaths keys refused unheard overflow
     calls_in_callbacks release_in_callback user_data subscriptions one_dispatcher logging shared_runtime
-    messages broadcasts requests pulled_messages
+    messages broadcasts neighbours requests pulled_messages
     forked_child daemons manners
 }
 

@@ -126,6 +126,13 @@ choices! {
         Thread = "thread",
         Manual = "manual"
     } expected "thread or manual"
+    /// Whom a member knows.
+    Membership {
+        /// Everybody.
+        Full = "full",
+        /// Its neighbours in the overlay.
+        Partial = "partial"
+    } expected "full or partial"
     /// How the dead are found.
     Detector {
         /// Members probe one another.
@@ -287,6 +294,9 @@ impl Config {
                     return Err(self.disagree(key, "0, or at least", "probe_interval"));
                 }
             }
+        }
+        if self.membership == Membership::Partial && self.detector == Detector::Phi {
+            return Err(self.disagree("detector", "swim beside", "membership"));
         }
         self.at_most("seed_retry_min", self.seed_retry_min <= self.seed_retry_max, "seed_retry_max")?;
         self.at_most("gossip_flush", self.gossip_flush <= self.gossip_interval, "gossip_interval")?;

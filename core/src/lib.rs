@@ -13,6 +13,7 @@
 //!   engine/frames      match frame { Ping → …, Record → …, Digest → … }
 //!   protocol/…         changes its own state, says what to send by cx.out, returns what it concluded
 //!   engine/news        applies it to the member table, starts rumors, reports events
+//!   engine/membership  whom the table lists, and by whose word: all, or neighbours only
 //!   engine/broadcast   brings overlay and tree together; what is new to us goes to the application and on to neighbours
 //!   engine/tick        finish: news that is due leaves, and rides on what leaves anyway
 //!                                                                                   ── unlock ──
@@ -31,7 +32,7 @@
 //! | 0 words | [`time`] [`rng`] [`id`] [`error`] [`config`] [`message`] | numbers, names, every tunable in one table, and what applications say to each other |
 //! | 1 bytes | [`wire`]: [`frame`](wire::frame) [`cursor`](wire::cursor) [`envelope`](wire::envelope) [`stream`](wire::stream) | every message there is; sealing; records on a stream |
 //! | 2 contact | [`view`] [`outbox`] [`collection::state`] [`members`] [`telling`] | what applications see; what one call wants done; who exists and how they fare; how it is put into frames |
-//! | 3 protocols | [`protocol`]: [`probe`](protocol::probe) [`suspicion`](protocol::suspicion) [`rumor`](protocol::rumor) [`antientropy`](protocol::antientropy) [`contact`](protocol::contact) [`contest`](protocol::contest) [`damping`](protocol::damping) [`hearing`](protocol::hearing) [`phi`](protocol::phi) [`hyparview`](protocol::hyparview) [`plumtree`](protocol::plumtree) | one idea a file; none names another |
+//! | 3 protocols | [`protocol`]: [`probe`](protocol::probe) [`suspicion`](protocol::suspicion) [`rumor`](protocol::rumor) [`antientropy`](protocol::antientropy) [`contact`](protocol::contact) [`contest`](protocol::contest) [`damping`](protocol::damping) [`hearing`](protocol::hearing) [`phi`](protocol::phi) [`hyparview`](protocol::hyparview) [`keepalive`](protocol::keepalive) [`island`](protocol::island) [`plumtree`](protocol::plumtree) | one idea a file; none names another |
 //! | 4 engine | [`engine`] | the only place where protocols meet |
 //! | 5 drivers | `runtime` (feature `std`), `sim` (feature `sim`) | sockets, threads, the handle an application holds · many engines under one virtual clock |
 //! | 6 skins | the C library, the Python package | check, convert, call, report |

@@ -47,29 +47,10 @@ impl Telling {
         now.since(known).as_secs()
     }
 
-    /// A member with all that we know of it. Metadata comes along where it is small enough.
+    /// A member with all that we know of it: see [`record`].
     pub fn record<'a>(&'a mut self, now: Instant, config: &Config, entry: &'a Entry) -> Record<'a> {
-        self.scratch.clear();
-        if entry.state.size() <= config.meta_inline {
-            entry.state.delta(Version(0), &mut self.scratch);
-            // Many tiny keys, or tiny datagrams: a record must fit in one beside its other fields.
-            let room = config.max_datagram.saturating_sub(OVERHEAD + NAME_MAX + RECORD_FIELDS);
-            if self.scratch.len() > room.min(2 * config.meta_inline) {
-                self.scratch.clear();
-            }
-        }
-        Record {
-            name: &entry.name,
-            run: entry.run,
-            epoch: entry.epoch,
-            incarnation: entry.incarnation,
-            addr: entry.addr(),
-            protocol: entry.protocol.into(),
-            app_version: entry.app_version,
-            version: entry.state.version(),
-            age: self.age(now, entry),
-            state: Entries(&self.scratch),
-        }
+        let age = self.age(now, entry);
+        record(&mut self.scratch, config, entry, age)
     }
 
     /// How it fares.
@@ -113,5 +94,30 @@ impl Telling {
     pub fn scratch(&mut self) -> &mut Vec<u8> {
         self.scratch.clear();
         &mut self.scratch
+    }
+}
+
+/// What is known of a member for so many seconds. Metadata comes along where it is small enough.
+pub fn record<'a>(scratch: &'a mut Vec<u8>, config: &Config, entry: &'a Entry, age: u64) -> Record<'a> {
+    scratch.clear();
+    if entry.state.size() <= config.meta_inline {
+        entry.state.delta(Version(0), scratch);
+        // Many tiny keys, or tiny datagrams: a record must fit in one beside its other fields.
+        let room = config.max_datagram.saturating_sub(OVERHEAD + NAME_MAX + RECORD_FIELDS);
+        if scratch.len() > room.min(2 * config.meta_inline) {
+            scratch.clear();
+        }
+    }
+    Record {
+        name: &entry.name,
+        run: entry.run,
+        epoch: entry.epoch,
+        incarnation: entry.incarnation,
+        addr: entry.addr(),
+        protocol: entry.protocol.into(),
+        app_version: entry.app_version,
+        version: entry.state.version(),
+        age,
+        state: Entries(scratch),
     }
 }

@@ -43,6 +43,8 @@ pub struct Member {
     pub meta: Arc<Meta>,
     /// This node itself.
     pub is_local: bool,
+    /// A neighbour of this node in the overlay.
+    pub is_neighbour: bool,
 }
 
 impl Member {
@@ -115,13 +117,13 @@ macro_rules! event_kinds {
 }
 
 event_kinds! {
-    Join = 0, "JOIN", "A name that was not listed is alive.";
+    Join = 0, "JOIN", "A name that was not listed is alive; with `membership = partial`: it is a neighbour of this node now.";
     Update = 1, "UPDATE", "Metadata or the address changed; `changed` says which.";
     Suspect = 2, "SUSPECT", "Does not answer; others are asked.";
     Alive = 3, "ALIVE", "Refuted a suspicion, or is back: from death, or as a new run with a higher epoch (`changed` has EPOCH).";
-    Dead = 4, "DEAD", "A suspicion ran out.";
+    Dead = 4, "DEAD", "A suspicion ran out; with `membership = partial`: a neighbour of this node does not answer.";
     Left = 5, "LEFT", "Left gracefully.";
-    Forgotten = 6, "FORGOTTEN", "Dead or left for so long that it is listed no more.";
+    Forgotten = 6, "FORGOTTEN", "Dead or left for so long that it is listed no more; with `membership = partial` also: well, and no neighbour any more.";
     Conflict = 7, "CONFLICT", "Another run with a higher epoch holds this node's name; this node has stopped announcing itself.";
     Settled = 8, "SETTLED", "The first view is complete: a seed's table is applied, or every seed failed once, and three gossip intervals brought nobody new.";
     Joined = 9, "JOINED", "A join ended; `count` seeds answered.";

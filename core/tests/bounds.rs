@@ -107,7 +107,7 @@ impl Forged {
             age: 0,
             state: Entries(&[]),
         };
-        own.say(Some(host), &Frame::Join { cookie, record });
+        own.say(Some(host), &Frame::Join { cookie, record, seeks: None });
         own.hear(|frame| matches!(frame, Frame::Welcome { .. }).then_some(()));
         (own, host)
     }

@@ -342,8 +342,19 @@ fn what_was_heard_is_not_heard_again_however_long_a_copy_was_on_its_way() {
     assert_eq!(world.run_id(origin), run);
     // Its age is what it was when it went into the queue.
     let (topic, data) = ("t", b"once".as_slice());
-    let late =
-        Gossip { origin: run, seq, hops: 2, age: 900, repair: false, own: false, topic, data, after: 0, terms: &[] };
+    let late = Gossip {
+        origin: run,
+        seq,
+        hops: 2,
+        age: 900,
+        repair: false,
+        own: false,
+        topic,
+        data,
+        after: 0,
+        terms: &[],
+        by: None,
+    };
     world.inject(passer, listener, &bytes(&Frame::Gossip(late)));
     world.run_for(secs(1));
     assert_eq!(heard(&world), 1);

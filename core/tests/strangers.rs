@@ -109,7 +109,7 @@ fn a_packet_for_nobody_in_particular_may_only_say_hello() {
         Frame::Record(record(STRANGER, &name)),
         Frame::Dead { run: run(2), incarnation: Incarnation(0), age: 0 },
         Frame::TablePull { cursor: 0 },
-        Frame::Join { cookie: [0; COOKIE_LEN], record: record(STRANGER, &name) },
+        Frame::Join { cookie: [0; COOKIE_LEN], record: record(STRANGER, &name), seeks: None },
     ];
     let before = stage.engine.counters().unexpected;
     assert_eq!(answer(&mut stage, true, &encoded(&packets)), 0);
@@ -125,7 +125,7 @@ fn a_packet_for_nobody_in_particular_may_only_say_hello() {
 fn with_its_cookie_a_stranger_gets_in() {
     let (mut stage, name) = (Stage::among(5, Config::new()), name(STRANGER));
     let cookie = cookie(&mut stage, STRANGER);
-    stage.hear(STRANGER, &[Frame::Join { cookie, record: record(STRANGER, &name) }]);
+    stage.hear(STRANGER, &[Frame::Join { cookie, record: record(STRANGER, &name), seeks: None }]);
     assert_eq!(stage.told(EventKind::Join, STRANGER), 1);
     assert_eq!(stage.said(|to, f| to.run == Some(run(STRANGER)) && matches!(f, Frame::Welcome { .. })), 1);
 }
@@ -137,7 +137,7 @@ fn a_cookie_is_good_for_one_run_at_one_address_for_a_while() {
     let knock = |stage: &mut Stage, from: u64, by: u64, cookie, wait| {
         stage.now = stage.now + ms(wait);
         let bad = stage.engine.counters().cookies_bad;
-        let frames = encoded(&[Frame::Join { cookie, record: record(STRANGER, &name) }]);
+        let frames = encoded(&[Frame::Join { cookie, record: record(STRANGER, &name), seeks: None }]);
         let packet = Inbound { from: addr(from), run: run(by), stranger: false, via: Via::Datagram, frames: &frames };
         stage.call(|engine, now, out| engine.handle(now, Input::Packet(packet), out));
         stage.engine.counters().cookies_bad - bad
@@ -157,7 +157,7 @@ fn a_cookie_is_good_for_one_run_at_one_address_for_a_while() {
 fn a_join_that_tells_of_somebody_else_is_refused() {
     let (mut stage, name) = (Stage::among(5, Config::new()), name(STRANGER + 1));
     let cookie = cookie(&mut stage, STRANGER);
-    stage.hear(STRANGER, &[Frame::Join { cookie, record: record(STRANGER + 1, &name) }]);
+    stage.hear(STRANGER, &[Frame::Join { cookie, record: record(STRANGER + 1, &name), seeks: None }]);
     assert_eq!((stage.engine.counters().cookies_bad, stage.told(EventKind::Join, STRANGER + 1)), (1, 0));
 }
 
@@ -172,7 +172,10 @@ fn a_joiner_behind_its_own_past_is_told_so_each_time_it_knocks() {
     let cookie = cookie(&mut stage, STRANGER);
     for time in ["first", "second"] {
         stage.sent.clear();
-        stage.hear(STRANGER, &[Frame::Join { cookie, record: Record { epoch: Epoch(9), ..record(STRANGER, &old) } }]);
+        stage.hear(
+            STRANGER,
+            &[Frame::Join { cookie, record: Record { epoch: Epoch(9), ..record(STRANGER, &old) }, seeks: None }],
+        );
         assert_eq!(stage.said(|_, f| matches!(f, Frame::Welcome { known_epoch: Epoch(50), .. })), 1, "the {time} time");
     }
 }

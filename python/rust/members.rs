@@ -49,7 +49,8 @@ impl Member {
 
     #[new]
     #[pyo3(signature = (name, *, state = "alive", address = "127.0.0.1:0", epoch = 0, run = 1, incarnation = 0,
-        protocol = 0, app_version = 0, meta = None, is_local = false, rtt = None, state_age = None))]
+        protocol = 0, app_version = 0, meta = None, is_local = false, is_neighbour = false, rtt = None,
+        state_age = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python; what pickle and tests build one from")]
     fn py_new(
         name: &str,
@@ -62,6 +63,7 @@ impl Member {
         app_version: u32,
         meta: Option<&Bound<'_, PyMapping>>,
         is_local: bool,
+        is_neighbour: bool,
         rtt: Option<f64>,
         state_age: Option<f64>,
     ) -> PyResult<Member> {
@@ -95,6 +97,7 @@ impl Member {
             app_version,
             meta: Arc::new(pairs),
             is_local,
+            is_neighbour,
         };
         Ok(Member { rtt: duration(rtt)?, age: duration(state_age)?, ..Member::new(Arc::new(inner)) })
     }
@@ -196,6 +199,12 @@ impl Member {
         self.inner.is_local
     }
 
+    /// Has the node that was asked a link with it in the overlay?
+    #[getter]
+    fn is_neighbour(&self) -> bool {
+        self.inner.is_neighbour
+    }
+
     /// Round-trip time in seconds; None while unknown, and in events.
     #[getter]
     fn rtt(&self) -> Option<f64> {
@@ -243,6 +252,7 @@ impl Member {
         keywords.set_item("app_version", self.app_version())?;
         keywords.set_item("meta", meta)?;
         keywords.set_item("is_local", self.is_local())?;
+        keywords.set_item("is_neighbour", self.is_neighbour())?;
         keywords.set_item("rtt", self.rtt())?;
         keywords.set_item("state_age", self.state_age())?;
         Ok(((self.name(),), keywords))

@@ -266,6 +266,27 @@ def test_a_broadcast_is_heard_by_all_once_and_by_oneself_on_request():
             nodes[0].broadcast("text")
 
 
+def test_who_knows_its_neighbours_only_is_told_what_is_said_to_all():
+    options = {"membership": "partial", "profile": "local", "bind": "127.0.0.1:0"}
+    nodes = [bruit.Node("n0", **options)]
+    try:
+        nodes[0].start()
+        for i in range(1, 8):
+            nodes.append(bruit.Node(f"n{i}", seeds=[nodes[0].address], **options))
+            nodes[i].start()
+        for node in nodes:
+            node.wait_for(lambda members: sum(member.is_neighbour for member in members) >= 3, timeout=20)
+            assert not node.local.is_neighbour
+        heard = [hear(node, "news") for node in nodes]
+        nodes[7].broadcast(b"all", topic="news", loopback=True, timeout=10)
+        for each in heard:
+            wait(each, 1)
+            assert [(message.sender, message.data) for message in each] == [("n7", b"all")]
+    finally:
+        for node in nodes:
+            node.close()
+
+
 def test_what_is_said_in_order_is_heard_in_order():
     with cluster(4) as nodes:
         heard = [hear(node, "steps") for node in nodes]

@@ -193,6 +193,7 @@ AT(bruit_stats, answers_refused, 920);
 AT(bruit_stats, answers_unsent, 928);
 AT(bruit_stats, answers_relayed, 936);
 AT(bruit_stats, relays_refused, 944);
+AT(bruit_stats, islands, 952);
 
 ASSERT(BRUIT_OK == 0 && BRUIT_E_INVALID == -1 && BRUIT_E_HANDLE == -2 && BRUIT_E_STATE == -3);
 ASSERT(BRUIT_E_DEADLOCK == -4 && BRUIT_E_FORKED == -5 && BRUIT_E_TIMEOUT == -6 && BRUIT_E_BUFFER == -7);

@@ -27,6 +27,7 @@
     X(overflow) \
     X(messages) \
     X(broadcasts) \
+    X(neighbours) \
     X(requests) \
     X(pulled_messages) \
     X(calls_in_callbacks) \

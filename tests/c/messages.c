@@ -192,6 +192,49 @@ void test_broadcasts(void) {
     }
 }
 
+/* membership = partial: nobody needs to list all, who is listed as a neighbour says so, and all are told. */
+void test_neighbours(void) {
+    bruit_node *nodes[8];
+    ear *ears[8];
+    for (int n = 0; n < 8; n++) {
+        char name[8];
+        snprintf(name, sizeof name, "n%d", n);
+        bruit_config *config = test_config(name, "thread");
+        EQ(bruit_config_set(config, "membership", "some"), BRUIT_E_INVALID);
+        OK(bruit_config_set(config, "membership", "partial"));
+        OK(bruit_node_new(config, &nodes[n]));
+        OK(bruit_config_free(config));
+        OK(bruit_node_start(nodes[n]));
+        ears[n] = ear_new();
+        OK(bruit_node_on_message(nodes[n], "news", ear_hear, ears[n], NULL, NULL));
+        if (n > 0)
+            test_join(nodes[n], nodes[0]);
+    }
+    for (int n = 0; n < 8; n++)
+        for (int linked = 0; linked < 3; test_pause()) {
+            bruit_members *members = NULL;
+            OK(bruit_node_members(nodes[n], &members));
+            linked = 0;
+            for (size_t i = 0; i < bruit_members_len(members); i++) {
+                const bruit_member *member = bruit_members_at(members, i);
+                linked += (member->flags & BRUIT_MEMBER_NEIGHBOUR) != 0;
+                CHECK(member->flags < BRUIT_MEMBER_LOCAL + BRUIT_MEMBER_NEIGHBOUR);
+            }
+            CHECK(linked <= 5);
+            bruit_members_free(members);
+        }
+    OK(bruit_node_broadcast(nodes[7], "news", "all", 3, BRUIT_LOOPBACK));
+    for (int n = 0; n < 8; n++) {
+        ear_reach(ears[n], 1);
+        STREQ(ears[n]->said[0], "n7 news all");
+    }
+    for (int n = 0; n < 8; n++) {
+        OK(bruit_node_free(nodes[n]));
+        EQ(ears[n]->count, 1);
+        free(ears[n]);
+    }
+}
+
 void test_requests(void) {
     bruit_node *a = test_started("a", "thread"), *b = test_started("b", "thread");
     ear *e = ear_new(), *answers = ear_new();

@@ -13,6 +13,7 @@ mod herd;
 mod lab;
 mod lifeguard;
 mod model;
+mod partial;
 mod phi;
 mod rapid;
 mod speed;
@@ -42,6 +43,8 @@ const EXPERIMENTS: &[Experiment] = &[
     ("phi", phi::accrual),
     ("tree", tree::stable),
     ("tree-failures", tree::failures),
+    ("partial", partial::views),
+    ("partial-failures", partial::failures),
     ("speed", speed::speed),
 ];
 

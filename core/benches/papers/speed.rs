@@ -49,7 +49,7 @@ pub fn speed(size: Size) -> Table {
 }
 
 /// Memory of this process; on Linux.
-fn resident_gib() -> Option<f64> {
+pub fn resident_gib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;

@@ -21,9 +21,9 @@ const GRAFT: usize = 58;
 /// How often each message was delivered.
 type Tally = Arc<Mutex<HashMap<(RunId, u64), usize>>>;
 
-struct Net {
-    world: World,
-    nodes: Vec<NodeIndex>,
+pub struct Net {
+    pub world: World,
+    pub nodes: Vec<NodeIndex>,
     rng: Rng,
     tally: Tally,
 }
@@ -32,6 +32,10 @@ impl Net {
     fn new(seed: u64, n: usize) -> Net {
         let mut world = world(seed);
         let nodes = cluster(&mut world, n, &Config::new());
+        Net::of(seed, world, nodes)
+    }
+
+    pub fn of(seed: u64, mut world: World, nodes: Vec<NodeIndex>) -> Net {
         let tally: Tally = Arc::default();
         let count = tally.clone();
         world.listener = Some(Box::new(move |_, _, message| {
@@ -50,7 +54,7 @@ impl Net {
         net
     }
 
-    fn say(&mut self, by: usize) -> (RunId, u64) {
+    pub fn say(&mut self, by: usize) -> (RunId, u64) {
         let by = self.nodes[by];
         let seq = self.world.broadcast(by, "papers", &[7; 64]).expect("it is small, and the first for a while");
         (self.world.run_id(by), seq)
@@ -60,26 +64,26 @@ impl Net {
         self.rng.index(self.nodes.len())
     }
 
-    fn delivered(&self, message: (RunId, u64)) -> usize {
+    pub fn delivered(&self, message: (RunId, u64)) -> usize {
         self.tally.lock().expect("nobody panics here").get(&message).copied().unwrap_or(0)
     }
 
-    fn sum(&self, count: impl Fn(&Counters) -> u64) -> f64 {
+    pub fn sum(&self, count: impl Fn(&Counters) -> u64) -> f64 {
         self.nodes.iter().map(|&i| count(self.world.engine(i).counters())).sum::<u64>() as f64
     }
 
-    fn control(&self) -> f64 {
+    pub fn control(&self) -> f64 {
         CONTROL.iter().map(|&kind| self.world.traffic().packets[kind]).sum::<u64>() as f64
     }
 
     /// The hops of the last delivery.
-    fn last_hop(&self, (run, seq): (RunId, u64)) -> f64 {
+    pub fn last_hop(&self, (run, seq): (RunId, u64)) -> f64 {
         let hops = self.nodes.iter().filter_map(|&i| self.world.engine(i).hops(run, seq));
         hops.max().unwrap_or(0).into()
     }
 
     /// Neighbours by index, of those that are up.
-    fn graph(&self) -> Vec<Vec<usize>> {
+    pub fn graph(&self) -> Vec<Vec<usize>> {
         let by_run: BTreeMap<RunId, usize> =
             self.nodes.iter().enumerate().map(|(at, &i)| (self.world.run_id(i), at)).collect();
         let known = |run: &RunId| by_run.get(run).copied();
@@ -88,7 +92,7 @@ impl Net {
 }
 
 /// Of a node's neighbours, how many pairs are neighbours; the mean of all nodes.
-fn clustering(graph: &[Vec<usize>]) -> f64 {
+pub fn clustering(graph: &[Vec<usize>]) -> f64 {
     let of = |neighbours: &Vec<usize>| {
         let k = neighbours.len();
         let pairs = neighbours.iter().flat_map(|&a| neighbours.iter().map(move |&b| (a, b)));
@@ -99,7 +103,7 @@ fn clustering(graph: &[Vec<usize>]) -> f64 {
 }
 
 /// The mean of the shortest paths from some nodes to all that they reach, and whether that is everybody.
-fn paths(graph: &[Vec<usize>], sources: usize) -> (f64, bool) {
+pub fn paths(graph: &[Vec<usize>], sources: usize) -> (f64, bool) {
     let (mut sum, mut count, mut whole) = (0usize, 0usize, true);
     for source in (0..graph.len()).step_by((graph.len() / sources).max(1)) {
         let mut far = vec![usize::MAX; graph.len()];
@@ -120,7 +124,7 @@ fn paths(graph: &[Vec<usize>], sources: usize) -> (f64, bool) {
     (sum as f64 / count.max(1) as f64, whole)
 }
 
-fn row(what: impl Into<String>, unit: &'static str, ours: f64) -> Row {
+pub fn row(what: impl Into<String>, unit: &'static str, ours: f64) -> Row {
     Row {
         what: what.into(),
         unit,
@@ -280,14 +284,18 @@ enum End {
     PowerCut,
 }
 
-fn fail(seed: u64, n: usize, share: usize, end: End, messages: usize) -> After {
-    let mut net = Net::woken(seed, n);
+/// `spared`: one that is not among them.
+fn fail(mut net: Net, share: usize, end: End, messages: usize, spared: Option<usize>) -> After {
+    let n = net.nodes.len();
     for _ in 0..10 {
         net.say(0);
         net.world.run_for(ms(300));
     }
     let mut doomed: Vec<usize> = (0..n).collect();
     net.rng.shuffle(&mut doomed);
+    if let Some(at) = spared.and_then(|spared| doomed.iter().position(|&at| at == spared)) {
+        doomed.swap(0, at);
+    }
     let left = n - n * share / 100;
     for &at in &doomed[left..] {
         match end {
@@ -323,6 +331,17 @@ fn fail(seed: u64, n: usize, share: usize, end: End, messages: usize) -> After {
 /// HyParView Figures 2 and 4, Plumtree Figure 6.
 pub fn failures(size: Size) -> Table {
     let n = size.pick(500, 10_000);
+    let rows = after_failures(size, &|| Net::woken(7, n), None);
+    let about = format!(
+        "HyParView Figures 2 and 4, Plumtree Figure 6a: of {n} members so many end at the same moment, and the others broadcast, one after another \
+         and 20 ms apart. The paper counts what arrives without any repair, so its figures and ours mean the same only for who uses them; \
+         healing there is counted in cycles of its shuffle."
+    );
+    Table { name: "tree-failures", about, rows }
+}
+
+/// The rows of that, for clusters made by `make`.
+pub fn after_failures(size: Size, make: &(impl Fn() -> Net + Sync), spared: Option<usize>) -> Vec<Row> {
     // The paper's mean reliability in per cent, and what its first message reached.
     let cases = [
         (50, End::Killed, 100.0, 95.0, 99.99),
@@ -333,7 +352,7 @@ pub fn failures(size: Size) -> Table {
         (80, End::PowerCut, 100.0, 0.0, 99.99),
     ];
     // Each of the large ones takes half of the memory of a usual machine.
-    let run = |&(share, end, ..): &(usize, End, f64, f64, f64)| fail(7, n, share, end, size.pick(100, 1_000));
+    let run = |&(share, end, ..): &(usize, End, f64, f64, f64)| fail(make(), share, end, size.pick(100, 1_000), spared);
     let afters: Vec<After> = match size {
         Size::Short => each(cases.len(), |i| run(&cases[i])),
         Size::Full => cases.iter().map(run).collect(),
@@ -377,10 +396,5 @@ pub fn failures(size: Size) -> Table {
             )
         });
     }
-    let about = format!(
-        "HyParView Figures 2 and 4, Plumtree Figure 6a: of {n} members so many end at the same moment, and the others broadcast, one after another \
-         and 20 ms apart. The paper counts what arrives without any repair, so its figures and ours mean the same only for who uses them; \
-         healing there is counted in cycles of its shuffle."
-    );
-    Table { name: "tree-failures", about, rows }
+    rows
 }

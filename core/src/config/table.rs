@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::text::{Advertised, Bool, Codec, Count, Listen, Name, Number, Ratio, Size, Time};
-use super::{Detector, Dispatch, Milli, OptionDesc, PhiModel, ProbeOrder, Profile, Transport};
+use super::{Detector, Dispatch, Membership, Milli, OptionDesc, PhiModel, ProbeOrder, Profile, Transport};
 use crate::error::Result;
 use crate::time::Duration;
 
@@ -107,6 +107,8 @@ group "Who and where" {
     advertise: String as Advertised = "", from "memberlist's AdvertiseAddr and AdvertisePort";
     /// The cluster's label. Nodes with different labels never hear each other, even where addresses are reused.
     cluster: String as Name = "", from "memberlist's Label, which has the same limit";
+    /// `full`: each member lists all. `partial`: each lists its neighbours in the overlay and no others, for clusters beyond some 10,000; all members must agree on it. See docs/OVERLAY.md.
+    membership: Membership as Membership = "full", from "SWIM's list, and HyParView's views (Leitão et al., DSN 2007) alone";
     /// Picks the column of defaults for every option that is not set.
     profile: Profile as Profile = "lan" / "wan" / "local", from "memberlist's three configurations";
     /// `both` sends what fits by UDP and the rest by TCP; `tcp` sends everything by TCP, for networks that block UDP.

@@ -12,7 +12,7 @@ use crate::protocol::hyparview::{Change, NEIGHBOURS_MAX};
 use crate::protocol::plumtree::{Counts, LINKS_MAX, Lost};
 use crate::time::{Instant, Now};
 use crate::view::{Event, EventKind};
-use crate::wire::frame::Frame;
+use crate::wire::frame::{Frame, Record};
 
 const _: () = assert!(NEIGHBOURS_MAX == LINKS_MAX, "every neighbour has a place in the tree");
 
@@ -64,6 +64,11 @@ impl Engine {
         self.overlay.neighbours()
     }
 
+    /// Whom we keep in mind for when a neighbour is lost.
+    pub fn remembered(&self) -> impl Iterator<Item = RunId> + '_ {
+        self.overlay.remembered()
+    }
+
     /// Whether [`Input::Severed`](super::Input) of that run would change anything.
     pub fn minds_link(&self, run: RunId) -> bool {
         self.overlay.is_neighbour(run) || self.lanes.waiting(run) > 0
@@ -92,9 +97,11 @@ impl Engine {
         let change = match frame {
             Frame::OverlayJoin => self.overlay.on_join(cx, members, from),
             Frame::ForwardJoin { ttl, node } => self.overlay.on_forward_join(cx, members, from, ttl, node),
-            Frame::Neighbor { urgent } => self.overlay.on_neighbor(cx, members, from, urgent),
-            Frame::NeighborReply { accepted } => self.overlay.on_reply(cx, members, from, accepted),
-            Frame::Disconnect => self.overlay.on_disconnect(cx, members, from),
+            Frame::Neighbor { urgent, record } => return self.on_neighbor(now, by, urgent, record, out),
+            Frame::NeighborReply { accepted, record } => {
+                return self.on_neighbor_reply(now, by, accepted, record, out);
+            }
+            Frame::Disconnect { instead } => self.overlay.on_disconnect(cx, members, from, instead),
             Frame::Shuffle { ttl, node, contacts } => {
                 self.overlay.on_shuffle(cx, members, from, ttl, node, contacts);
                 return;
@@ -105,7 +112,7 @@ impl Engine {
             }
             frame => return self.on_tree_frame(now, from, stream, frame, out),
         };
-        self.relink(now, change, out);
+        self.relink(now, change, None, out);
     }
 
     /// Chance wakes nearly all, and soon. For the others: each that wakes wakes those who follow on the ring.
@@ -159,12 +166,19 @@ impl Engine {
     }
 
     /// A link of the overlay is one of the tree.
-    fn relink(&mut self, now: Now, change: Change, out: &mut Outbox) {
+    /// `met`: the new neighbour's record, where it brings one.
+    pub(super) fn relink(&mut self, now: Now, change: Change, met: Option<(&Speaker, Record<'_>)>, out: &mut Outbox) {
         if let Some(run) = change.down {
             self.counters.neighbours_lost += 1;
             self.tree.on_down(&self.members, run);
+            self.repaint(run);
+            self.estrange(now, run, out);
         }
         if let Some(run) = change.up {
+            if let Some((by, record)) = met {
+                self.befriend(now, by, record, out);
+            }
+            self.repaint(run);
             self.tree.on_up(cx!(self, now, out), &self.members, run);
         }
     }
@@ -172,15 +186,14 @@ impl Engine {
     /// Somebody is listed that was not, or is alive again.
     pub(super) fn on_member_up(&mut self, now: Now, peer: Peer, by_us: bool, out: &mut Outbox) {
         let Some(run) = self.members.get(peer).map(|e| e.run) else { return };
-        let change = self.overlay.on_member(cx!(self, now, out), &self.members, run, by_us);
-        self.relink(now, change, out);
+        self.place(now, run, by_us, out);
         self.tree.on_record(cx!(self, now, out), &self.members, run);
     }
 
     /// A run is dead, has left, or was replaced.
     pub(super) fn on_member_down(&mut self, now: Now, run: RunId, out: &mut Outbox) {
         let change = self.overlay.on_gone(cx!(self, now, out), run);
-        self.relink(now, change, out);
+        self.relink(now, change, None, out);
     }
 
     pub(super) fn on_link_severed(&mut self, now: Now, run: RunId, out: &mut Outbox) {
@@ -191,12 +204,12 @@ impl Engine {
 
     pub(super) fn on_stream_unreachable(&mut self, now: Now, addr: core::net::SocketAddr, out: &mut Outbox) {
         let change = self.overlay.on_unreachable(cx!(self, now, out), &self.members, addr);
-        self.relink(now, change, out);
+        self.relink(now, change, None, out);
     }
 
     pub(super) fn broadcast_tick(&mut self, now: Now, out: &mut Outbox) {
         while let Some(run) = self.overlay.on_deadline(cx!(self, now, out), &self.members) {
-            self.relink(now, Change { up: None, down: Some(run) }, out);
+            self.relink(now, Change { up: None, down: Some(run) }, None, out);
         }
         while let Some(run) = self.overlay.asks_again(cx!(self, now, out)) {
             self.tree.on_severed(cx!(self, now, out), run);
@@ -218,7 +231,9 @@ impl Engine {
         let mut event = Event::new(EventKind::Gap, self.version);
         event.member = self.members.find(lost.origin).and_then(|peer| self.picture(peer));
         (event.id, event.count) = (lost.first, lost.count);
-        out.events.push(event.text(alloc::format!("{} to {}", lost.first, lost.last)));
+        // It may be known by nothing but what it says.
+        let of = self.tree.name(lost.origin).map_or("", |name| name);
+        out.events.push(event.text(alloc::format!("{of} {} to {}", lost.first, lost.last)));
     }
 
     pub(super) fn broadcast_deadline(&self) -> Option<Instant> {

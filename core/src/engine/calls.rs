@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{Engine, Life, cx};
-use crate::config::Config;
+use crate::config::{Config, Membership};
 use crate::error::{Code, Error, Result};
 use crate::id::{NodeName, Version};
 use crate::members;
@@ -25,6 +25,7 @@ impl Engine {
             self.newcomer = now.mono;
             self.tree = Plumtree::new(now.mono);
             self.contacts.call_seeds(cx!(self, now, out));
+            self.start_membership(now, out);
             self.finish(now, out);
         }
     }
@@ -33,8 +34,12 @@ impl Engine {
     /// alive until probes find otherwise; no rumor is started of them, and no event reported. What is listed already,
     /// by run or by name, stays as it is, and beyond `max_members` nobody is listed. Returns how many are new.
     ///
-    /// A table that is filled at once takes no more memory than it needs: give an iterator that knows its length.
+    /// A table that is filled at once takes no more memory than it needs: give an iterator that knows its length. With
+    /// `membership = partial` nobody is listed: these are whom neighbours are looked for among.
     pub fn acquaint<'a>(&mut self, now: Now, records: impl Iterator<Item = Record<'a>>) -> usize {
+        if self.config.membership == Membership::Partial {
+            return self.keep_in_mind(now, records);
+        }
         let least = records.size_hint().0;
         let entries = records.filter_map(|record| {
             let name = NodeName::new(record.name).ok()?;

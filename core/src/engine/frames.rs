@@ -21,6 +21,7 @@ pub const REFUSED_PROTOCOL: u32 = 1;
 pub const REFUSED_APP_VERSION: u32 = 2;
 pub const REFUSED_NAME: u32 = 3;
 pub const REFUSED_FULL: u32 = 4;
+pub const REFUSED_MEMBERSHIP: u32 = 5;
 
 /// Answers that look through the whole table, in one packet.
 const SCANS_MAX: u32 = 64;
@@ -132,36 +133,20 @@ impl Engine {
                     self.warn(now, Warning::Refused, || format!("{} refused this node: {text}", by.from), out);
                 }
             }
-            Frame::Join { cookie, record } => {
+            Frame::Join { cookie, record, seeks } => {
                 if self.cookies.accepts(now, by.from, by.run, &cookie) && record.run == by.run {
-                    self.on_join(now, by, record, out);
+                    self.on_join(now, by, record, seeks, out);
                 } else {
                     self.counters.cookies_bad += 1;
                 }
             }
             Frame::Welcome { known_epoch, live, fingerprint } => {
-                // The first table, or nearly everything differs: pull it. Else the differences are found by digest.
-                let mine = self.members.live_len() as u64;
-                let most = !self.contacts.has_table() || mine * 4 <= live;
-                let pull = fingerprint != self.members.fingerprint() && most;
-                if self.contacts.on_welcome(cx!(self, now, out), by.run, pull) {
-                    self.surpass(now, known_epoch);
-                    self.touch(now, out);
-                    if !pull && live > 1 {
-                        self.exchange(now, by.back, out);
-                    }
-                    self.contact_tick(now, out);
-                }
+                self.on_welcome(now, by, known_epoch, live, fingerprint, out);
             }
 
             // SWIM.
-            Frame::Ping { seq, beat, .. } => {
-                self.probe.hear_beat(now.mono, beat);
-                // To a stranger the shortest: with the question that follows it must not be larger than the ping.
-                let (beat, fingerprint) = match by.home {
-                    Some(_) => (self.probe.beat(now.mono), self.members.fingerprint()),
-                    None => (0, 0),
-                };
+            Frame::Ping { seq, beat, fingerprint } => {
+                let (beat, fingerprint) = self.on_ping_word(now, by, beat, fingerprint);
                 out.send(by.back, &Frame::Ack { seq, beat, fingerprint });
                 if self.is(Mutant::Babbler) {
                     self.probe.ask(cx!(self, now, out), &self.members, by.back);
@@ -193,7 +178,8 @@ impl Engine {
             }
 
             // News of members.
-            Frame::Record(record) => self.hear_record(now, by, record, out),
+            Frame::Record(record) if self.may_hear(by, &record) => self.hear_record(now, by, record, out),
+            Frame::Record(_) => self.counters.unexpected += 1,
             Frame::Alive { run, incarnation } => {
                 let told = Told { run, status: MemberState::Alive, incarnation, age: 0 };
                 self.hear(now, by, told, core::iter::empty(), out);
@@ -231,7 +217,7 @@ impl Engine {
             | Frame::ForwardJoin { .. }
             | Frame::Neighbor { .. }
             | Frame::NeighborReply { .. }
-            | Frame::Disconnect
+            | Frame::Disconnect { .. }
             | Frame::Shuffle { .. }
             | Frame::ShuffleReply { .. }
             | Frame::Gossip(_)
@@ -240,7 +226,7 @@ impl Engine {
             | Frame::Idontwant { .. }
             | Frame::Vector { .. }
             | Frame::Gone { .. } => match by.home {
-                None => self.counters.unexpected += 1,
+                None => self.on_strangers_word(now, by, frame, out),
                 Some(home) => self.on_broadcast_frame(now, by, home, frame, out),
             },
 
@@ -329,7 +315,12 @@ impl Engine {
     }
 
     /// A joiner at a proven address. It is let in unless somebody alive holds its name elsewhere.
-    fn on_join(&mut self, now: Now, by: &Speaker, record: Record<'_>, out: &mut Outbox) {
+    fn on_join(&mut self, now: Now, by: &Speaker, record: Record<'_>, seeks: Option<u32>, out: &mut Outbox) {
+        if let Some(text) = self.other_membership(seeks) {
+            self.counters.joins_refused += 1;
+            out.send(by.back, &Frame::Refused { reason: REFUSED_MEMBERSHIP, text: &text });
+            return;
+        }
         if record.name == &*self.members.local().name {
             self.refuse_name(by, record.name, out);
             return;
@@ -350,7 +341,7 @@ impl Engine {
                     Standing::Silent => known = epoch,
                 }
             }
-        } else if self.members.is_full() && !self.make_room(out) {
+        } else if !self.has_place(out) {
             self.counters.joins_refused += 1;
             out.send(by.back, &Frame::Refused { reason: REFUSED_FULL, text: "the cluster is full (max_members)" });
             return;
@@ -358,14 +349,7 @@ impl Engine {
         self.counters.joins_accepted += 1;
         // Its clock may have gone back: it is told, and takes a higher epoch. Until then it has that of its next life.
         let epoch = if record.epoch <= known { known.next() } else { record.epoch };
-        let joiner = Speaker { home: Some(by.back), ..*by };
-        self.hear_record(now, &joiner, Record { epoch, age: 0, ..record }, out);
-        if let Some(peer) = self.members.find(record.run) {
-            self.on_member_up(now, peer, true, out);
-        }
-        let (live, fingerprint) = (self.members.live_len() as u64, self.members.fingerprint());
-        out.send(by.back, &Frame::Welcome { known_epoch: known, live, fingerprint });
-        self.tell(now, by.back, self.members.local().run, out);
+        self.let_in(now, by, Record { epoch, age: 0, ..record }, known, seeks, out);
     }
 
     /// Is the holder of a name there? It is asked by datagram and by stream, and probed as any member is, through others,
@@ -393,7 +377,7 @@ impl Engine {
     }
 
     /// We are in touch with the cluster. Whether we were not, and now remind all suspects.
-    fn touch(&mut self, now: Now, out: &mut Outbox) -> bool {
+    pub(super) fn touch(&mut self, now: Now, out: &mut Outbox) -> bool {
         let quiet = self.telling.quiet(now.mono);
         // Every ACK comes by here: the logarithms are for those that come after a lapse that may have been one.
         let long = quiet > self.config.probe_interval * 10 && quiet > self.out_of_touch();
@@ -447,10 +431,8 @@ impl Engine {
             // It is slow and not dead. This ping carries the suspicion, so its next answer carries the refutation.
             self.probe.ask(cx!(self, now, out), &self.members, entry.to());
         }
-        if by.run == answer.run {
-            if let Some(home) = by.home.filter(|_| !self.is(Mutant::Incurious)) {
-                self.antientropy.on_fingerprint(cx!(self, now, out), &self.members, home, fingerprint);
-            }
+        if by.run == answer.run && !self.is(Mutant::Incurious) {
+            self.on_ack_word(now, by, beat, fingerprint, out);
         }
     }
 
@@ -473,7 +455,7 @@ impl Engine {
     /// A ping or a heartbeat came from somebody who is not, or no longer, a live member in our table. A stranger is asked who
     /// it is; the dead are told that they are dead, and refute it.
     fn set_right(&mut self, now: Now, by: &Speaker, out: &mut Outbox) {
-        if matches!(self.life, Life::Leaving { .. }) {
+        if matches!(self.life, Life::Leaving { .. }) || self.set_straight(now, by, out) {
             return;
         }
         match self.members.find(by.run) {

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::frames::PULLS_MAX;
+use super::membership::{ACQUAINTANCES_MAX, table_max};
 use super::tick::GRAVES_MAX;
 use crate::protocol::contact::CALLS_MAX;
 use crate::protocol::contest::CONTESTS_MAX;
@@ -21,7 +22,7 @@ pub struct Load {
 
 impl Engine {
     /// All that grows with what peers send.
-    pub fn loads(&self) -> [Load; 21] {
+    pub fn loads(&self) -> [Load; 22] {
         let (listed, live) = (self.members.listed(), self.members.live_len());
         let (flights, relays, robin) = self.probe.load();
         let (calls, remembered) = self.contacts.load();
@@ -30,7 +31,8 @@ impl Engine {
         // The last one that came may be more than all that is kept.
         let window = self.config.broadcast_window + self.config.max_broadcast + 1024;
         [
-            ("members", listed, self.config.max_members.max(1)),
+            ("members", listed, table_max(&self.config)),
+            ("acquaintances", self.neighbourhood.acquaintances(), ACQUAINTANCES_MAX),
             ("suspicions", self.suspicions.len(), live),
             // Three aspects of each member.
             ("rumors", self.rumors.len(), RUMORS_MAX.min(3 * listed)),

@@ -2,7 +2,7 @@
 //!
 //! Inputs come by [`Engine::handle`], which cannot fail; the application comes by methods, which may refuse
 //! (`calls`). What a frame means is in `frames`, what time brings in `tick`, what news does to the table in
-//! `news`, what the application gets to see in `picture`. Protocols return what they concluded, and it is
+//! `news`, whom the table lists in `membership`, what the application gets to see in `picture`. Protocols return what they concluded, and it is
 //! handed on here, in sight: no queue, no inner event.
 
 mod broadcast;
@@ -12,6 +12,7 @@ mod direct;
 mod foreign;
 mod frames;
 mod load;
+mod membership;
 mod mutant;
 mod news;
 mod picture;
@@ -26,6 +27,7 @@ use core::net::SocketAddr;
 pub use counters::Counters;
 pub use direct::Sending;
 pub use load::Load;
+use membership::Neighbourhood;
 #[cfg(feature = "sim")]
 pub use mutant::Mutant;
 use picture::Pictures;
@@ -112,6 +114,7 @@ pub struct Engine {
     requests: Requests,
     queries: Queries,
     overlay: Hyparview,
+    neighbourhood: Neighbourhood,
     tree: Plumtree,
     /// A broadcast of ours was refused, because too much was on its way.
     broadcaster_waits: bool,
@@ -189,7 +192,7 @@ impl Engine {
             state: Entries(&[]),
         };
         let local = members::entry(&record, me.name.clone(), MemberState::Alive, now.mono);
-        let members = Members::new(local, (rng.next_u64(), rng.next_u64()), config.max_members.max(1));
+        let members = Members::new(local, (rng.next_u64(), rng.next_u64()), membership::table_max(&config));
         let mut engine = Engine {
             cookies: CookieJar::new(seed),
             probe: Probe::new(rng.below(1 << 20)),
@@ -197,7 +200,7 @@ impl Engine {
             suspicions: Suspicions::default(),
             hearing: Hearing::new(now.mono),
             rumors: Rumors::default(),
-            antientropy: AntiEntropy::new(now.mono, config.sync_interval),
+            antientropy: AntiEntropy::new(now.mono, config.sync_interval, config.membership),
             contacts: Contacts::new(now.mono, config.seeds.len(), config.heal_interval, config.seed_retry_min),
             contests: Contests::default(),
             damping: Damping::default(),
@@ -205,6 +208,7 @@ impl Engine {
             requests: Requests::default(),
             queries: Queries::default(),
             overlay: Hyparview::default(),
+            neighbourhood: Neighbourhood::new(now.mono, me.run),
             tree: Plumtree::new(now.mono),
             broadcaster_waits: false,
             telling: Telling::new(now.mono),
@@ -282,6 +286,7 @@ impl Engine {
             self.requests.deadline(),
             self.queries.deadline(),
             self.broadcast_deadline(),
+            self.membership_deadline(),
             self.settling(),
             self.forget,
         ]

@@ -216,7 +216,14 @@ impl Engine {
         }
     }
 
-    fn become_so(&mut self, now: Now, peer: Peer, told: Told, accusers: impl Iterator<Item = RunId>, out: &mut Outbox) {
+    pub(super) fn become_so(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        told: Told,
+        accusers: impl Iterator<Item = RunId>,
+        out: &mut Outbox,
+    ) {
         let before = self.picture(peer);
         let known = self.members.get(peer).map_or(told.incarnation, |e| e.incarnation);
         let died = u64::from(told.status == MemberState::Dead);
@@ -336,7 +343,7 @@ impl Engine {
         }
     }
 
-    fn set_status(&mut self, now: Now, peer: Peer, status: MemberState, age: u64) {
+    pub(super) fn set_status(&mut self, now: Now, peer: Peer, status: MemberState, age: u64) {
         self.change(peer, |e| {
             if e.status != status {
                 e.status = status;
@@ -502,10 +509,6 @@ impl Engine {
             return;
         }
         self.pull_state(now, by, peer, out);
-    }
-
-    pub(super) fn spread(&mut self, now: Now, about: Peer, aspect: Aspect) {
-        self.rumors.start(now.mono, &self.config, Rumor { about, aspect });
     }
 
     /// For longer than the slowest death takes.

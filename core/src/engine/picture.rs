@@ -5,9 +5,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Engine, news};
-use crate::id::Peer;
-use crate::members::Entry;
+use crate::id::{Peer, RunId};
+use crate::members::{Entry, Members};
 use crate::outbox::Outbox;
+use crate::protocol::hyparview::Hyparview;
 use crate::time::{Duration, Now};
 use crate::view::{Event, EventKind, Member, MemberState, Meta, View};
 
@@ -25,6 +26,24 @@ pub(super) enum Warning {
 
 pub(super) const WARNINGS: usize = 4;
 
+/// What somebody is to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Is {
+    Local,
+    Neighbour,
+    Other,
+}
+
+impl Is {
+    fn of(members: &Members, overlay: &Hyparview, entry: &Entry) -> Is {
+        match () {
+            () if entry.run == members.local().run => Is::Local,
+            () if overlay.is_neighbour(entry.run) => Is::Neighbour,
+            () => Is::Other,
+        }
+    }
+}
+
 /// The application's pictures of members, by slot, each kept until its member changes. As long as no view was
 /// asked for, nothing is: what events show is painted for them.
 #[derive(Debug, Default)]
@@ -36,12 +55,12 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    fn of(&mut self, peer: Peer, entry: &Entry, is_local: bool) -> Arc<Member> {
+    fn of(&mut self, peer: Peer, entry: &Entry, is: Is) -> Arc<Member> {
         let slot = peer.slot as usize;
         if let Some(Some(kept)) = self.kept.get(slot) {
             return kept.clone();
         }
-        let picture = Arc::new(paint(entry, is_local, &self.no_meta));
+        let picture = Arc::new(paint(entry, is, &self.no_meta));
         if self.are_kept {
             self.make_room(slot + 1);
             self.kept[slot] = Some(picture.clone());
@@ -89,7 +108,7 @@ impl Engine {
     /// This node alone. The first view makes and keeps a picture of each member: who has thousands of nodes with as many
     /// members asks for no view, but for this, for [`Engine::state`] and for [`Engine::live`].
     pub fn local(&self) -> Member {
-        paint(self.members.local(), true, &self.pictures.no_meta)
+        paint(self.members.local(), Is::Local, &self.pictures.no_meta)
     }
 
     /// How one member fares; `None` where it is not listed.
@@ -104,11 +123,11 @@ impl Engine {
     }
 
     fn survey(&mut self, now: Now) -> Arc<View> {
-        let Engine { members, pictures, .. } = self;
+        let Engine { members, pictures, overlay, .. } = self;
         pictures.keep(members.slots());
         let mut rows: Vec<(Arc<Member>, Duration)> = members
             .iter()
-            .map(|(peer, entry)| (pictures.of(peer, entry, peer == members.me()), entry.rtt.mean()))
+            .map(|(peer, entry)| (pictures.of(peer, entry, Is::of(members, overlay, entry)), entry.rtt.mean()))
             .collect();
         rows.sort_unstable_by(|a, b| a.0.name.cmp(&b.0.name));
         let local = rows.iter().position(|(m, _)| m.is_local).expect("we are always in our own table");
@@ -119,7 +138,7 @@ impl Engine {
     /// One member as the application sees it.
     pub(super) fn picture(&mut self, peer: Peer) -> Option<Arc<Member>> {
         let entry = self.members.get(peer)?;
-        Some(self.pictures.of(peer, entry, peer == self.members.me()))
+        Some(self.pictures.of(peer, entry, Is::of(&self.members, &self.overlay, entry)))
     }
 
     /// Changes an entry in something that its picture shows.
@@ -132,6 +151,12 @@ impl Engine {
     pub(super) fn touched(&mut self) {
         self.version += 1;
         self.view = None;
+    }
+
+    /// A link to it is new, or has ended.
+    pub(super) fn repaint(&mut self, run: RunId) {
+        self.members.find(run).into_iter().for_each(|peer| self.pictures.forget(peer));
+        self.touched();
     }
 
     pub(super) fn report(&mut self, kind: EventKind, peer: Peer, before: Option<Arc<Member>>, out: &mut Outbox) {
@@ -150,7 +175,7 @@ impl Engine {
         let mut event = Event::new(EventKind::Conflict, self.version);
         let text =
             alloc::format!("{} runs at {} with a higher epoch; this node is silent now", winner.name, winner.addr());
-        event.member = Some(Arc::new(paint(winner, false, &self.pictures.no_meta)));
+        event.member = Some(Arc::new(paint(winner, Is::Other, &self.pictures.no_meta)));
         out.events.push(event.text(text));
     }
 
@@ -164,7 +189,7 @@ impl Engine {
     }
 }
 
-fn paint(entry: &Entry, is_local: bool, no_meta: &Arc<Meta>) -> Member {
+fn paint(entry: &Entry, is: Is, no_meta: &Arc<Meta>) -> Member {
     let meta = entry.state.meta();
     Member {
         name: entry.name.clone(),
@@ -177,6 +202,7 @@ fn paint(entry: &Entry, is_local: bool, no_meta: &Arc<Meta>) -> Member {
         protocol: entry.protocol.into(),
         app_version: entry.app_version,
         meta: if meta.is_empty() { no_meta.clone() } else { Arc::new(meta) },
-        is_local,
+        is_local: is == Is::Local,
+        is_neighbour: is == Is::Neighbour,
     }
 }

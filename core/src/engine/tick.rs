@@ -27,7 +27,7 @@ impl Engine {
             return self.farewell(now, out);
         }
         while let Some(peer) = self.probe.on_deadline(cx!(self, now, out), &self.members) {
-            self.suspect(now, peer, out);
+            self.on_silence(now, peer, out);
         }
         if self.probe.is_failing(now.mono, &self.config) {
             self.damping.on_failing(now.mono, &self.config);
@@ -55,6 +55,7 @@ impl Engine {
             None => {}
         }
         self.broadcast_tick(now, out);
+        self.membership_tick(now, out);
         self.contact_tick(now, out);
         self.direct_tick(now, out);
         self.query_tick(now, out);
@@ -66,6 +67,7 @@ impl Engine {
     pub(super) fn finish(&mut self, now: Now, out: &mut Outbox) {
         self.antientropy.watch(cx!(self, now, out), &self.members);
         self.lane_tick(now, out);
+        self.tell_of_us(now, out);
         let piggyback = out.ridden..out.len();
         let silent = matches!(self.life, Life::Silent);
         if !silent && self.rumors.is_due(now.mono, &self.config) {
@@ -192,6 +194,7 @@ impl Engine {
     /// Says what is due in calls under way.
     pub(super) fn contact_tick(&mut self, now: Now, out: &mut Outbox) {
         while let Some(say) = self.contacts.on_deadline(cx!(self, now, out), &self.members) {
+            let seeks = self.seeks(now);
             let me = self.members.local();
             match say {
                 Say::Hello { addr, via } => {
@@ -202,7 +205,7 @@ impl Engine {
                 }
                 Say::Join { addr, run, cookie, via } => {
                     let record = self.telling.record(now.mono, &self.config, me);
-                    out.send(Destination { addr, run: Some(run), via }, &Frame::Join { cookie, record });
+                    out.send(Destination { addr, run: Some(run), via }, &Frame::Join { cookie, record, seeks });
                 }
                 Say::TablePull { addr, run, cursor } => {
                     let to = Destination { addr, run: Some(run), via: Via::Datagram };
@@ -250,7 +253,7 @@ impl Engine {
         gone.is_some()
     }
 
-    fn strike_off(&mut self, peer: Peer, out: &mut Outbox) {
+    pub(super) fn strike_off(&mut self, peer: Peer, out: &mut Outbox) {
         let picture = self.picture(peer);
         self.pictures.forget(peer);
         for aspect in [Aspect::Record, Aspect::Status, Aspect::State] {

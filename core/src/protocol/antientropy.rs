@@ -17,6 +17,7 @@
 use alloc::vec::Vec;
 
 use super::Cx;
+use crate::config::Membership;
 use crate::members::{Entry, Members};
 use crate::outbox::Destination;
 use crate::telling::Telling;
@@ -43,6 +44,8 @@ impl SummaryEntry {
 
 #[derive(Debug)]
 pub struct AntiEntropy {
+    /// Who lists neighbours only has nothing to compare.
+    lists_all: bool,
     /// The fingerprint we knew last, and when it came to be.
     seen: u64,
     changed: Instant,
@@ -68,8 +71,9 @@ pub enum Due {
 }
 
 impl AntiEntropy {
-    pub fn new(now: Instant, periodic: Duration) -> AntiEntropy {
+    pub fn new(now: Instant, periodic: Duration, membership: Membership) -> AntiEntropy {
         AntiEntropy {
+            lists_all: membership == Membership::Full,
             seen: 0,
             changed: now,
             restless: None,
@@ -88,7 +92,7 @@ impl AntiEntropy {
 
     /// Called at the end of every turn.
     pub fn watch(&mut self, cx: &mut Cx<'_>, members: &Members) {
-        if self.seen == members.fingerprint() {
+        if self.seen == members.fingerprint() || !self.lists_all {
             return;
         }
         self.seen = members.fingerprint();
@@ -107,14 +111,14 @@ impl AntiEntropy {
     }
 
     pub fn deadline(&self, members: &Members) -> Option<Instant> {
-        if members.live_len() < 2 {
+        if members.live_len() < 2 || !self.lists_all {
             return None;
         }
         Some(self.compare.map_or(self.periodic, |at| at.min(self.periodic)))
     }
 
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>, members: &Members) -> Option<Due> {
-        if members.live_len() < 2 {
+        if members.live_len() < 2 || !self.lists_all {
             return None;
         }
         let now = cx.now.mono;

@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::Cx;
+use crate::config::Config;
 use crate::error::Code;
 use crate::id::RunId;
 use crate::members::{Entry, Members};
@@ -31,6 +32,9 @@ use crate::wire::frame::COOKIE_LEN;
 /// Calls under way at once. A join of more addresses waits for nobody: those beyond count as not answering.
 pub const CALLS_MAX: usize = 1024;
 
+/// A thousand members with one seed call it twice a second then (`heal_interval` of 30 s). Nobody derived it.
+const CALM_MAX: u32 = 4;
+
 #[derive(Debug)]
 pub struct Contacts {
     calls: Vec<Call>,
@@ -41,7 +45,11 @@ pub struct Contacts {
     retry: Option<Instant>,
     backoff: Duration,
     heal: Instant,
+    /// So many calls in a row found that all is one: the pauses between them double.
+    calm: u32,
     heal_turn: u32,
+    /// How soon to call when we are told to hurry.
+    hurry: Duration,
     next_join: u64,
     applied: bool,
 }
@@ -99,7 +107,9 @@ impl Contacts {
             retry: None,
             backoff,
             heal: now + heal,
+            calm: 0,
             heal_turn: 0,
+            hurry: backoff,
             next_join: 1,
             applied: false,
         }
@@ -130,6 +140,25 @@ impl Contacts {
         }
         if !called {
             self.seeds[seed].failed = true;
+        }
+    }
+
+    /// Where nobody lists all a seed is called for nothing, most often: who finds that it is connected with the seed waits longer
+    /// before the next call, and else calls again soon.
+    pub fn rest(&mut self, same: bool) {
+        self.calm = if same { (self.calm + 1).min(CALM_MAX) } else { 0 };
+    }
+
+    /// Somebody was lost: if nobody takes its place, the next call shall be soon.
+    pub fn on_loss(&mut self, config: &Config) {
+        (self.calm, self.hurry) = (0, config.seed_retry_min);
+    }
+
+    /// There is nobody left to turn to, and too few of us here: call now, and then less and less often.
+    pub fn hurry(&mut self, now: Instant, config: &Config) {
+        if self.heal > now + self.hurry {
+            self.heal = now + self.hurry;
+            self.hurry = (self.hurry * 2).min(config.heal_interval);
         }
     }
 
@@ -328,7 +357,7 @@ impl Contacts {
 
     /// Calls one address out of three kinds in turn: a seed, a dead member, a forgotten one.
     fn heal(&mut self, cx: &mut Cx<'_>, members: &Members) {
-        let interval = nanos(cx.config.heal_interval);
+        let interval = nanos(cx.config.heal_interval) << self.calm;
         self.heal = cx.now.mono + Duration::from_nanos(interval - cx.rng.below(interval / 4 + 1));
         for _ in 0..3 {
             self.heal_turn = (self.heal_turn + 1) % 3;

@@ -9,26 +9,33 @@
 //!        B ── FORWARD_JOIN ──► …      to all of B's neighbours, and on by chance; whoever it ends at takes A, too
 //!   A ── NEIGHBOR ──► C               one is missing: C takes A if it has room, or if A has no other neighbour
 //!   A ◄─ NEIGHBOR_REPLY ── C          no: the next one is asked
-//!   A ── DISCONNECT ──► D             D had to make room for another
+//!   A ── DISCONNECT ──► D             D had to make room for another, of whom it is told
 //!   A ── SHUFFLE ──► … ── SHUFFLE_REPLY ──► A
 //! ```
 //!
-//! It sleeps until it is wanted: the first broadcast wakes its sender, and every frame of these its receiver, and so all
+//! With `membership = full` it sleeps until it is wanted: the first broadcast wakes its sender, and every frame of these its receiver, and so all
 //! within some round trips. A cluster that broadcasts nothing has no overlay and pays nothing for it.
 //!
-//! Departures, all because there is a member table behind the views. A neighbour that the table loses is gone at once. Where
+//! Departures. A neighbour that has to go for a newcomer is told of it, for the newcomer has room: so a link becomes two, and
+//! nobody is left with one less. The others, all because there is a member table behind the views then: a neighbour that the table loses is gone at once. Where
 //! the passive view has nobody left the table is drawn from, so that any loss is survived. A newcomer is taken in by
 //! whoever let it into the cluster, with no word of its own; and each of the others asks it with a chance of 1 in n, which
 //! also links the halves of a cluster that finds together again: views that are full on both sides would never try.
+//!
+//! With `membership = partial` the views are all there is ([`reach`] and [`Hyparview::others`] are where it differs), and
+//! records of their senders ride on NEIGHBOR and its reply. A contact whose view is full drops nobody for a newcomer: it sends it for as many
+//! walks as fill half of its view, each bringing two links, and tells it of others ([`Hyparview::admit`]).
 
 use alloc::vec::Vec;
 
 use super::Cx;
+use crate::config::{Config, Membership};
 use crate::id::RunId;
 use crate::members::{Entry, Members};
 use crate::outbox::{Destination, Via};
+use crate::telling;
 use crate::time::{Duration, Instant, nanos};
-use crate::wire::frame::{Contact, Contacts, Frame};
+use crate::wire::frame::{Contact, Contacts, Frame, Record};
 
 /// ARWL and PRWL of §5.1: steps of a FORWARD_JOIN, and how many are left when it passes by a passive view.
 const ACTIVE_WALK: u32 = 6;
@@ -50,6 +57,9 @@ const REFUSALS: u32 = 30;
 /// Who could not be reached, or had no room, is not asked again at once. Nobody derived it.
 const FAILED_MAX: usize = 64;
 
+/// The longest pause between two walks of one that lacks a single neighbour, in shuffles. Nobody derived it.
+const STROLL_MAX: u32 = 64;
+
 /// What an input did to the active view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -59,7 +69,7 @@ pub struct Change {
 
 #[derive(Clone, Copy, Debug)]
 struct Asked {
-    run: RunId,
+    node: Contact,
     until: Instant,
     /// If it accepts, another neighbour makes room.
     insists: bool,
@@ -79,19 +89,25 @@ struct Doubt {
 pub struct Hyparview {
     awake: bool,
     active: Vec<RunId>,
-    passive: Vec<RunId>,
+    passive: Vec<Contact>,
     /// NEIGHBORs without a reply.
     asked: Vec<Asked>,
     /// Neighbours whose link has ended, or who are asked how they are.
     doubted: Vec<Doubt>,
     failed: Vec<RunId>,
     /// What the last SHUFFLE took along: it makes room for what comes back.
-    shuffled: Vec<RunId>,
+    shuffled: Vec<Contact>,
+    /// Until when one more is taken though all places are: we look for a link with another part of the cluster.
+    open: Option<Instant>,
     /// When to look for neighbours again. Refusals make the pauses longer.
     fill: Option<Instant>,
     pause: Duration,
     refusals: u32,
     shuffle: Option<Instant>,
+    /// When we may go for a walk again, though we lack only one, and the pause before that.
+    stroll: (Instant, Duration),
+    /// There was nobody left to ask.
+    is_stuck: bool,
     scratch: Vec<u8>,
 }
 
@@ -106,6 +122,11 @@ impl Hyparview {
 
     pub fn is_neighbour(&self, run: RunId) -> bool {
         self.active.contains(&run)
+    }
+
+    /// The passive view.
+    pub fn remembered(&self) -> impl Iterator<Item = RunId> + '_ {
+        self.passive.iter().map(|node| node.run)
     }
 
     /// Neighbours, passive view, questions under way.
@@ -138,8 +159,8 @@ impl Hyparview {
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>, members: &Members) -> Option<RunId> {
         let now = cx.now.mono;
         while let Some(at) = self.asked.iter().position(|asked| asked.until <= now) {
-            let Asked { run, .. } = self.asked.swap_remove(at);
-            self.fail(run);
+            let Asked { node, .. } = self.asked.swap_remove(at);
+            self.fail(node.run);
             self.look_around(cx);
         }
         if let Some(&Doubt { run, .. }) = self.doubted.iter().find(|doubt| doubt.until <= now) {
@@ -161,14 +182,66 @@ impl Hyparview {
 
     /// §4.3: it is taken in any case, and walks on from all other neighbours. `joiner` is a live member.
     pub fn on_join(&mut self, cx: &mut Cx<'_>, members: &Members, joiner: RunId) -> Change {
-        let Some(entry) = entry(members, joiner) else { return Change::default() };
-        let node = Contact { run: joiner, addr: entry.addr() };
+        let Some(node) = listed(members, joiner) else { return Change::default() };
         for &run in self.active.iter().filter(|run| **run != joiner) {
             if let Some(to) = datagram(members, run) {
                 cx.out.send(to, &Frame::ForwardJoin { ttl: ACTIVE_WALK, node });
             }
         }
-        self.court(cx, members, joiner)
+        self.court(cx, members, node)
+    }
+
+    /// Somebody was let in who looks for so many neighbours. Departure from §4.3, where it is taken in any case: a thousand who
+    /// come at once would push each other out. Who is full sends it on.
+    pub fn admit(&mut self, cx: &mut Cx<'_>, members: &Members, node: Contact, seeks: u32) -> Change {
+        if node.run == members.local().run || self.is_neighbour(node.run) {
+            return Change::default();
+        }
+        let (mut ours, mut known) = (self.active.clone(), self.passive.clone());
+        cx.rng.shuffle(&mut ours);
+        cx.rng.shuffle(&mut known);
+        known.retain(|other| other.run != node.run);
+        known.truncate(SHUFFLED_PASSIVE);
+        known.extend(ours.iter().filter_map(|&run| listed(members, run)));
+        let mut seeks = (seeks as usize).min(cx.config.active_view);
+        let change = match seeks > 0 && self.has_room(cx) {
+            true => self.court(cx, members, node),
+            false => Change::default(),
+        };
+        seeks = seeks.saturating_sub(usize::from(change.up.is_some()));
+        // Each walk brings two links: to whom it ends at, and to whom that one drops.
+        for to in ours.iter().filter_map(|&run| datagram(members, run)).take(seeks.div_ceil(2)) {
+            cx.out.send(to, &Frame::ForwardJoin { ttl: ACTIVE_WALK, node });
+        }
+        let to = Destination { addr: node.addr, run: Some(node.run), via: Via::Datagram };
+        cx.out.send(
+            to,
+            &Frame::ShuffleReply { contacts: pack(&mut self.scratch, members, &known, cx.config.membership) },
+        );
+        self.remember(cx, members, node);
+        change
+    }
+
+    /// One more link is wanted, though there may be enough of them.
+    pub fn open_up(&mut self, until: Instant) {
+        self.open = Some(until);
+    }
+
+    /// Whether nobody was left to ask, since this was asked last, and fewer than half of our places are taken.
+    pub fn was_stuck(&mut self, config: &Config) -> bool {
+        core::mem::take(&mut self.is_stuck) && self.active.len() < config.active_view.div_ceil(2)
+    }
+
+    /// How many neighbours we would take.
+    pub fn seeks(&self, now: Instant, config: &Config) -> u32 {
+        let open = self.open.is_some_and(|until| now < until);
+        (config.active_view.saturating_sub(self.active.len()) as u32).max(open.into())
+    }
+
+    /// Somebody is known from elsewhere: it may become a neighbour.
+    pub fn suggest(&mut self, cx: &mut Cx<'_>, members: &Members, node: Contact) {
+        self.remember(cx, members, node);
+        self.look_around(cx);
     }
 
     /// §4.3, Algorithm 1.
@@ -181,22 +254,26 @@ impl Hyparview {
         node: Contact,
     ) -> Change {
         let joiner = node.run;
-        if joiner == members.local().run || entry(members, joiner).is_none() || self.is_neighbour(joiner) {
+        let is_known = reach(cx, members, node).is_some();
+        if joiner == members.local().run || !is_known {
             return Change::default();
         }
+        let is_ours = self.is_neighbour(joiner);
         let next = self.pick(cx, |run| run != from && run != joiner);
         match next.and_then(|next| datagram(members, next)) {
-            Some(next) if ttl > 0 && self.active.len() > 1 => {
+            // Departure: it ends where there is room.
+            Some(next) if ttl > 0 && self.active.len() > 1 && (is_ours || !self.has_room(cx)) => {
                 if ttl == PASSIVE_WALK {
-                    self.remember(cx, members, joiner);
+                    self.remember(cx, members, node);
                 }
                 cx.out.send(next, &Frame::ForwardJoin { ttl: ttl.min(ACTIVE_WALK) - 1, node });
                 Change::default()
             }
             // Departure: it is asked first. When many join at once it may have found others meanwhile, and none of ours
             // shall have to go for that.
+            _ if is_ours => Change::default(),
             _ => {
-                self.ask(cx, members, joiner, false, true);
+                self.ask(cx, members, node, false, true);
                 Change::default()
             }
         }
@@ -214,63 +291,91 @@ impl Hyparview {
         if self.missing(cx, members) > 0 {
             self.look_around(cx);
         } else if cx.rng.below(members.live_len() as u64) == 0 {
-            return self.court(cx, members, run);
+            return listed(members, run).map_or(Change::default(), |node| self.court(cx, members, node));
         }
         Change::default()
     }
 
     /// Takes it at once and tells it so: it has no choice.
-    fn court(&mut self, cx: &mut Cx<'_>, members: &Members, run: RunId) -> Change {
-        let change = self.take(cx, members, run);
-        if let (Some(_), Some(to)) = (change.up, stream(members, run)) {
-            cx.out.send(to, &Frame::Neighbor { urgent: true });
+    fn court(&mut self, cx: &mut Cx<'_>, members: &Members, node: Contact) -> Change {
+        let change = self.take(cx, members, node);
+        if let (Some(_), Some(to)) = (change.up, reach(cx, members, node)) {
+            self.call(cx, members, to, true);
         }
         change
     }
 
     // --- neighbours ---
 
-    pub fn on_neighbor(&mut self, cx: &mut Cx<'_>, members: &Members, from: RunId, urgent: bool) -> Change {
-        self.trust(from);
-        let known = self.is_neighbour(from);
-        let accepted = known || urgent || self.has_room(cx);
-        let change = if accepted { self.take(cx, members, from) } else { Change::default() };
-        if let Some(to) = stream(members, from) {
-            cx.out.send(to, &Frame::NeighborReply { accepted });
+    /// `back`: where the answer goes.
+    pub fn on_neighbor(
+        &mut self,
+        cx: &mut Cx<'_>,
+        members: &Members,
+        node: Contact,
+        back: Destination,
+        urgent: bool,
+    ) -> Change {
+        self.trust(node.run);
+        let open = self.open.is_some_and(|until| cx.now.mono < until);
+        let has_place = self.is_neighbour(node.run) || self.has_room(cx);
+        let accepted = has_place || urgent || open;
+        let change = if accepted { self.take(cx, members, node) } else { Change::default() };
+        if accepted && !has_place {
+            self.open = None;
         }
+        self.answer(cx, members, back, accepted);
         change
     }
 
-    pub fn on_reply(&mut self, cx: &mut Cx<'_>, members: &Members, from: RunId, accepted: bool) -> Change {
+    /// Answers NEIGHBOR.
+    pub fn answer(&mut self, cx: &mut Cx<'_>, members: &Members, to: Destination, accepted: bool) {
+        let record = card(&mut self.scratch, cx, members);
+        cx.out.send(to, &Frame::NeighborReply { accepted, record });
+    }
+
+    pub fn on_reply(&mut self, cx: &mut Cx<'_>, members: &Members, node: Contact, accepted: bool) -> Change {
+        let from = node.run;
         self.trust(from);
-        let asked = self.asked.iter().position(|asked| asked.run == from).map(|at| self.asked.swap_remove(at));
+        let asked = self.asked.iter().position(|asked| asked.node.run == from).map(|at| self.asked.swap_remove(at));
         if self.is_neighbour(from) {
             if accepted {
                 return Change::default();
             }
             // Words of two conversations have crossed: it is none of ours, and we are none of its.
-            self.part(cx, members, from);
+            self.part(cx, members, node, None);
             return self.lose(cx, from);
         }
         if !accepted {
-            self.remember(cx, members, from);
+            self.remember(cx, members, node);
             self.refusals += 1;
             self.avoid(from);
             self.look_around(cx);
             return Change::default();
         }
         if asked.is_some_and(|asked| asked.insists || self.has_room(cx)) {
-            return self.take(cx, members, from);
+            return self.take(cx, members, node);
         }
         // Others were quicker; or we have asked too long ago, or have parted from it since.
-        self.part(cx, members, from);
+        self.part(cx, members, node, None);
         Change::default()
     }
 
-    pub fn on_disconnect(&mut self, cx: &mut Cx<'_>, members: &Members, from: RunId) -> Change {
+    /// `instead`: who has its place now. It has room, most likely.
+    pub fn on_disconnect(
+        &mut self,
+        cx: &mut Cx<'_>,
+        members: &Members,
+        from: RunId,
+        instead: Option<Contact>,
+    ) -> Change {
         let change = self.lose(cx, from);
         if change.down.is_some() {
-            self.remember(cx, members, from);
+            listed(members, from).into_iter().for_each(|node| self.remember(cx, members, node));
+            let fits = |node: &Contact| node.run != members.local().run && !self.is_busy_with(node.run);
+            if let Some(node) = instead.filter(fits) {
+                self.ask(cx, members, node, self.active.is_empty(), false);
+            }
         }
         change
     }
@@ -279,8 +384,8 @@ impl Hyparview {
     pub fn on_word(&mut self, cx: &mut Cx<'_>, members: &Members, from: RunId) {
         if self.is_neighbour(from) {
             self.trust(from);
-        } else {
-            self.part(cx, members, from);
+        } else if let Some(node) = listed(members, from) {
+            self.part(cx, members, node, None);
         }
     }
 
@@ -291,8 +396,8 @@ impl Hyparview {
 
     /// A member is gone: dead, left, or replaced by its next run.
     pub fn on_gone(&mut self, cx: &mut Cx<'_>, run: RunId) -> Change {
-        self.passive.retain(|&r| r != run);
-        self.asked.retain(|asked| asked.run != run);
+        self.passive.retain(|node| node.run != run);
+        self.asked.retain(|asked| asked.node.run != run);
         self.lose(cx, run)
     }
 
@@ -328,9 +433,9 @@ impl Hyparview {
     /// Nobody listens at the address of any of these.
     pub fn on_unreachable(&mut self, cx: &mut Cx<'_>, members: &Members, addr: core::net::SocketAddr) -> Change {
         let is_there = |run: RunId| members.find(run).and_then(|p| members.get(p)).is_some_and(|e| e.is_at(addr));
-        if let Some(at) = self.asked.iter().position(|asked| is_there(asked.run)) {
-            let Asked { run, .. } = self.asked.swap_remove(at);
-            self.fail(run);
+        if let Some(at) = self.asked.iter().position(|asked| asked.node.addr == addr || is_there(asked.node.run)) {
+            let Asked { node, .. } = self.asked.swap_remove(at);
+            self.fail(node.run);
             self.look_around(cx);
         }
         match self.active.iter().copied().find(|&run| is_there(run)) {
@@ -345,26 +450,29 @@ impl Hyparview {
     /// We leave.
     pub fn disband(&mut self, cx: &mut Cx<'_>, members: &Members) {
         for run in core::mem::take(&mut self.active) {
-            self.part(cx, members, run);
+            listed(members, run).into_iter().for_each(|node| self.part(cx, members, node, None));
         }
         *self = Hyparview::default();
     }
 
-    fn take(&mut self, cx: &mut Cx<'_>, members: &Members, run: RunId) -> Change {
-        self.asked.retain(|asked| asked.run != run);
-        if self.is_neighbour(run) || run == members.local().run || entry(members, run).is_none() {
+    fn take(&mut self, cx: &mut Cx<'_>, members: &Members, node: Contact) -> Change {
+        let run = node.run;
+        self.asked.retain(|asked| asked.node.run != run);
+        if self.is_neighbour(run) || run == members.local().run || reach(cx, members, node).is_none() {
             return Change::default();
         }
         let mut change = Change { up: Some(run), down: None };
         if !self.has_room(cx) {
             let dropped = self.active.swap_remove(cx.rng.index(self.active.len()));
             self.doubted.retain(|doubt| doubt.run != dropped);
-            self.part(cx, members, dropped);
-            self.remember(cx, members, dropped);
+            if let Some(dropped) = listed(members, dropped) {
+                self.part(cx, members, dropped, Some(node));
+                self.remember(cx, members, dropped);
+            }
             change.down = Some(dropped);
         }
         self.active.push(run);
-        self.passive.retain(|&r| r != run);
+        self.passive.retain(|other| other.run != run);
         self.pause = Duration::ZERO;
         change
     }
@@ -379,10 +487,16 @@ impl Hyparview {
         Change { up: None, down: Some(run) }
     }
 
-    fn part(&mut self, cx: &mut Cx<'_>, members: &Members, run: RunId) {
-        if let Some(to) = stream(members, run) {
-            cx.out.send(to, &Frame::Disconnect);
+    fn part(&mut self, cx: &mut Cx<'_>, members: &Members, node: Contact, instead: Option<Contact>) {
+        if let Some(to) = reach(cx, members, node) {
+            cx.out.send(to, &Frame::Disconnect { instead });
         }
+    }
+
+    /// Asks it to be our neighbour, or whether it thinks that it is.
+    fn call(&mut self, cx: &mut Cx<'_>, members: &Members, to: Destination, urgent: bool) {
+        let record = card(&mut self.scratch, cx, members);
+        cx.out.send(to, &Frame::Neighbor { urgent, record });
     }
 
     fn trust(&mut self, run: RunId) {
@@ -397,8 +511,16 @@ impl Hyparview {
 
     /// How many more there should be.
     fn missing(&self, cx: &Cx<'_>, members: &Members) -> usize {
-        let aim = cx.config.active_view.min(members.live_len() - 1);
+        let aim = cx.config.active_view.min(self.others(cx, members));
         aim.saturating_sub(self.active.len())
+    }
+
+    /// How many there may be beside us.
+    fn others(&self, cx: &Cx<'_>, members: &Members) -> usize {
+        match cx.config.membership {
+            Membership::Full => members.live_len() - 1,
+            Membership::Partial => usize::MAX,
+        }
     }
 
     /// Something has changed: it may be worth another try, and soon.
@@ -421,8 +543,11 @@ impl Hyparview {
         let nobody = self.active.is_empty();
         let mut presses = nobody || missing > 1 && self.pause >= cx.config.gossip_interval;
         for _ in 0..wanted {
-            let Some(run) = self.candidate(cx, members) else { break };
-            self.ask(cx, members, run, presses, false);
+            let Some(node) = self.candidate(cx, members) else {
+                self.is_stuck = true;
+                break;
+            };
+            self.ask(cx, members, node, presses, false);
             presses = nobody;
         }
         let few = self.pause >= cx.config.gossip_interval * 10;
@@ -433,8 +558,24 @@ impl Hyparview {
             self.pause = (self.pause * 2).clamp(least, cx.config.shuffle_interval.max(least));
             // Who did not answer, or had no room, is tried again then.
             self.failed.clear();
+            self.stroll(cx, members);
         }
         self.fill = Some(cx.now.mono + self.pause.max(patience(cx)));
+    }
+
+    /// Nobody that we know has room. Departure: where there is no table to find others in we go for a walk as who is new does. It ends
+    /// at who has room; or else somebody else lacks one neighbour then, and goes for a walk. Two that lack one meet soon; a
+    /// single one never does, and so each walks less and less often.
+    fn stroll(&mut self, cx: &mut Cx<'_>, members: &Members) {
+        let is_free = self.missing(cx, members) > 1 || self.stroll.0 <= cx.now.mono;
+        if is_free && self.others(cx, members) == usize::MAX {
+            let pause =
+                (self.stroll.1 * 4).clamp(cx.config.gossip_interval * 20, cx.config.shuffle_interval * STROLL_MAX);
+            self.stroll = (cx.now.mono + pause, pause);
+            let node = Contact { run: members.local().run, addr: members.local().addr() };
+            let next = self.pick(cx, |_| true).and_then(|run| datagram(members, run));
+            next.into_iter().for_each(|to| cx.out.send(to, &Frame::ForwardJoin { ttl: ACTIVE_WALK, node }));
+        }
     }
 
     /// Are they there, and do they think so, too? That also keeps the links open.
@@ -442,40 +583,41 @@ impl Hyparview {
         for at in 0..self.active.len() {
             let run = self.active[at];
             if let Some(to) = stream(members, run) {
-                cx.out.send(to, &Frame::Neighbor { urgent: false });
+                self.call(cx, members, to, false);
                 self.on_severed(cx, run);
             }
         }
     }
 
-    fn ask(&mut self, cx: &mut Cx<'_>, members: &Members, run: RunId, urgent: bool, insists: bool) {
+    fn ask(&mut self, cx: &mut Cx<'_>, members: &Members, node: Contact, urgent: bool, insists: bool) {
         // A flood of FORWARD_JOINs costs the joiners their links, not us our memory.
-        let is_asked = self.asked.iter().any(|asked| asked.run == run);
-        if let Some(to) = stream(members, run).filter(|_| !is_asked && self.asked.len() < ASKED_MAX) {
-            self.asked.push(Asked { run, until: cx.now.mono + patience(cx), insists });
-            cx.out.send(to, &Frame::Neighbor { urgent });
+        let is_asked = self.asked.iter().any(|asked| asked.node.run == node.run);
+        if let Some(to) = reach(cx, members, node).filter(|_| !is_asked && self.asked.len() < ASKED_MAX) {
+            self.asked.push(Asked { node, until: cx.now.mono + patience(cx), insists });
+            self.call(cx, members, to, urgent);
         }
     }
 
     /// Somebody of the passive view, or else of the table.
-    fn candidate(&mut self, cx: &mut Cx<'_>, members: &Members) -> Option<RunId> {
-        let (mut found, this) = (None, &*self);
-        let fit =
-            || this.passive.iter().copied().filter(|&run| !this.is_busy_with(run) && entry(members, run).is_some());
-        let n = fit().count();
-        if let Some(run) = fit().nth(cx.rng.index(n)) {
-            return Some(run);
+    fn candidate(&mut self, cx: &mut Cx<'_>, members: &Members) -> Option<Contact> {
+        let this = &*self;
+        let fits = |node: &Contact| !this.is_busy_with(node.run) && reach(cx, members, *node).is_some();
+        let fit: Vec<Contact> = this.passive.iter().copied().filter(fits).collect();
+        if let Some(&node) = fit.get(cx.rng.index(fit.len())) {
+            return Some(node);
         }
-        members.draw(cx.rng, 1, |e| this.is_busy_with(e.run), |_, e| found = Some(e.run));
+        let mut found = None;
+        let mut offer = |e: &Entry| found = Some(Contact { run: e.run, addr: e.addr() });
+        members.draw(cx.rng, 1, |e| this.is_busy_with(e.run), |_, e| offer(e));
         found
     }
 
     fn is_busy_with(&self, run: RunId) -> bool {
-        self.is_neighbour(run) || self.asked.iter().any(|asked| asked.run == run) || self.failed.contains(&run)
+        self.is_neighbour(run) || self.asked.iter().any(|asked| asked.node.run == run) || self.failed.contains(&run)
     }
 
     fn fail(&mut self, run: RunId) {
-        self.passive.retain(|&r| r != run);
+        self.passive.retain(|node| node.run != run);
         self.avoid(run);
     }
 
@@ -500,34 +642,35 @@ impl Hyparview {
 
     // --- the passive view ---
 
-    fn remember(&mut self, cx: &mut Cx<'_>, members: &Members, run: RunId) {
-        let most = cx.config.passive_view;
-        if run == members.local().run || self.is_neighbour(run) || self.passive.contains(&run) || most == 0 {
+    fn remember(&mut self, cx: &mut Cx<'_>, members: &Members, node: Contact) {
+        let (most, run) = (cx.config.passive_view, node.run);
+        if run == members.local().run || self.is_neighbour(run) || self.remembered().any(|r| r == run) || most == 0 {
             return;
         }
         while self.passive.len() >= most {
             // §4.5: first what the other side was given in exchange.
-            let given = self.passive.iter().position(|r| self.shuffled.contains(r));
+            let given = self.passive.iter().position(|other| self.shuffled.iter().any(|given| given.run == other.run));
             let at = given.unwrap_or_else(|| cx.rng.index(self.passive.len()));
             self.passive.swap_remove(at);
         }
-        self.passive.push(run);
+        self.passive.push(node);
     }
 
     /// §4.5: a part of both views goes for a walk. Departure: another goes straight to a member by lot, which keeps parts of
     /// an overlay from drifting apart and wakes who has slept through all.
     fn shuffle(&mut self, cx: &mut Cx<'_>, members: &Members) {
-        if members.live_len() <= cx.config.active_view + 1 {
+        if self.others(cx, members) <= cx.config.active_view {
             return;
         }
         let node = Contact { run: members.local().run, addr: members.local().addr() };
-        let (mut active, mut passive) = (self.active.clone(), self.passive.clone());
+        let mut active: Vec<Contact> = self.active.iter().filter_map(|&run| listed(members, run)).collect();
+        let mut passive = self.passive.clone();
         for (list, n) in [(&mut active, SHUFFLED_ACTIVE), (&mut passive, SHUFFLED_PASSIVE)] {
             cx.rng.shuffle(list);
             list.truncate(n);
         }
         self.shuffled = active.into_iter().chain(passive).collect();
-        let contacts = pack(&mut self.scratch, members, &self.shuffled);
+        let contacts = pack(&mut self.scratch, members, &self.shuffled, cx.config.membership);
         let walk = self.active.get(cx.rng.index(self.active.len())).and_then(|&run| datagram(members, run));
         walk.into_iter().for_each(|to| cx.out.send(to, &Frame::Shuffle { ttl: ACTIVE_WALK, node, contacts }));
         members.draw(
@@ -561,8 +704,8 @@ impl Hyparview {
         let mut ours = self.passive.clone();
         cx.rng.shuffle(&mut ours);
         ours.truncate(contacts.iter().count());
-        if let Some(to) = datagram(members, node.run) {
-            let contacts = pack(&mut self.scratch, members, &ours);
+        if let Some(to) = reach(cx, members, node).map(|to| Destination { via: Via::Datagram, ..to }) {
+            let contacts = pack(&mut self.scratch, members, &ours, cx.config.membership);
             cx.out.send(to, &Frame::ShuffleReply { contacts });
         }
         self.shuffled = ours;
@@ -573,14 +716,19 @@ impl Hyparview {
         self.learn(cx, members, contacts.iter());
     }
 
-    /// With a member table, only who is in it counts.
     fn learn(&mut self, cx: &mut Cx<'_>, members: &Members, contacts: impl Iterator<Item = Contact>) {
-        for contact in contacts {
-            if entry(members, contact.run).is_some() {
-                self.remember(cx, members, contact.run);
+        for node in contacts {
+            if reach(cx, members, node).is_some() {
+                self.remember(cx, members, node);
             }
         }
         self.shuffled.clear();
+        if self.others(cx, members) == usize::MAX && self.awake && self.missing(cx, members) > 0 {
+            // Who is new is called upon soon, by those who have a place for it, and need not ask.
+            let wait = if self.active.is_empty() { patience(cx) } else { self.pause };
+            let at = cx.now.mono + wait;
+            self.fill = Some(self.fill.map_or(at, |fill| fill.min(at)));
+        }
     }
 }
 
@@ -599,6 +747,10 @@ fn entry(members: &Members, run: RunId) -> Option<&Entry> {
     members.get(members.find(run)?).filter(|e| e.is_live())
 }
 
+fn listed(members: &Members, run: RunId) -> Option<Contact> {
+    entry(members, run).map(|e| Contact { run, addr: e.addr() })
+}
+
 fn datagram(members: &Members, run: RunId) -> Option<Destination> {
     entry(members, run).map(Entry::to)
 }
@@ -608,12 +760,30 @@ fn stream(members: &Members, run: RunId) -> Option<Destination> {
     datagram(members, run).map(|to| Destination { via: Via::Stream, ..to })
 }
 
-fn pack<'a>(scratch: &'a mut Vec<u8>, members: &Members, runs: &[RunId]) -> Contacts<'a> {
+/// The same, where it may be no neighbour yet. With a table of all, only who is in it counts, and where that has it.
+fn reach(cx: &Cx<'_>, members: &Members, node: Contact) -> Option<Destination> {
+    match cx.config.membership {
+        Membership::Full => stream(members, node.run),
+        Membership::Partial => Some(Destination { addr: node.addr, run: Some(node.run), via: Via::Stream }),
+    }
+}
+
+/// Our own record, for who does not list us yet.
+fn card<'a>(scratch: &'a mut Vec<u8>, cx: &Cx<'_>, members: &'a Members) -> Option<Record<'a>> {
+    match cx.config.membership {
+        Membership::Full => None,
+        Membership::Partial => Some(telling::record(scratch, cx.config, members.local(), 0)),
+    }
+}
+
+fn pack<'a>(scratch: &'a mut Vec<u8>, members: &Members, nodes: &[Contact], membership: Membership) -> Contacts<'a> {
     scratch.clear();
-    for &run in runs {
-        if let Some(entry) = entry(members, run) {
-            Contacts::push(scratch, Contact { run, addr: entry.addr() });
-        }
+    for &node in nodes {
+        let node = match membership {
+            Membership::Full => listed(members, node.run),
+            Membership::Partial => Some(node),
+        };
+        node.into_iter().for_each(|node| Contacts::push(scratch, node));
     }
     Contacts(scratch)
 }

@@ -7,6 +7,8 @@ pub mod contest;
 pub mod damping;
 pub mod hearing;
 pub mod hyparview;
+pub mod island;
+pub mod keepalive;
 pub mod lane;
 pub mod phi;
 pub mod plumtree;

@@ -44,7 +44,7 @@ use self::past::Past;
 use self::seen::Mark;
 use self::window::{Kept, Window};
 use super::Cx;
-use crate::id::RunId;
+use crate::id::{NodeName, RunId};
 use crate::members::Members;
 use crate::message::{Body, Delivery, Manner};
 use crate::outbox::Destination;
@@ -165,6 +165,11 @@ impl Plumtree {
         self.window.get(origin, seq).map(|kept| kept.hops)
     }
 
+    /// What an origin is called, as far as it has said so.
+    pub fn name(&self, origin: RunId) -> Option<&NodeName> {
+        self.origins.get(&origin)?.who.as_ref().map(|(name, _)| name)
+    }
+
     /// Origins, those that are gone included, and messages that wait for their origin's record.
     pub fn load(&self) -> (usize, usize) {
         (self.origins.len() + self.past.len(), self.waiting.len())
@@ -193,12 +198,12 @@ impl Plumtree {
     pub fn broadcast(&mut self, cx: &mut Cx<'_>, members: &Members, body: Body, ordered: bool) -> Delivery {
         let now = cx.now.mono;
         let me = members.local();
-        let (run, name, epoch) = (me.run, me.name.clone(), me.epoch);
-        let origin = self.origins.entry(run).or_insert_with(|| Origin::new(name, epoch, now));
+        let (run, who) = (me.run, (me.name.clone(), me.epoch));
+        let origin = self.origins.entry(run).or_insert_with(|| Origin::new(Some(who), now));
         let seq = origin.seen.top() + 1;
         origin.seen.insert(seq);
         (origin.top, origin.heard) = (seq, now);
-        let delivery = origin.delivery(run, Manner::Broadcast { seq }, &body);
+        let delivery = origin.delivery(run, Manner::Broadcast { seq }, &body).expect("we know who we are");
         let own = seq > OWN_AFTER && self.window.get(run, seq - OWN_AFTER).is_some();
         if members.live_len() > 1 {
             self.sent += body.len() as u64;
@@ -240,6 +245,14 @@ impl Plumtree {
         let slot = from.run.and_then(|run| self.slot(run));
         let bit = slot.map_or(0, |slot| 1 << slot);
         let origin = self.origins.get_mut(&run).expect("it was looked up, or made, just before");
+        let said = gossip.by.and_then(|(name, epoch)| Some((NodeName::new(name).ok()?, epoch)));
+        if origin.who.is_none() {
+            origin.who = said;
+        }
+        if origin.who.is_none() {
+            self.counts.unlisted += 1;
+            return;
+        }
         if sent < self.born && seq >= origin.seen.next() {
             // Said before we were here: so was everything before it.
             self.counts.before += 1;
@@ -298,7 +311,7 @@ impl Plumtree {
             Ok(question) => Manner::Query(question.query(sent)),
             Err(_) => Manner::Broadcast { seq },
         };
-        let delivery = origin.delivery(run, manner, &body);
+        let delivery = origin.delivery(run, manner, &body).expect("it was asked for above");
         self.counts.delivered += 1;
         if waits {
             self.counts.held += 1;
@@ -343,6 +356,7 @@ impl Plumtree {
             data: kept.body.data(),
             after: kept.after,
             terms: kept.body.terms(),
+            by: origin.signature(cx.config),
         };
         let eager = |slot: usize| (lazy | skip) >> slot & 1 == 0;
         if kept.body.len() > LARGE && kept.hops > 0 && is_unsettled {

@@ -31,7 +31,7 @@
 use alloc::vec::Vec;
 
 use super::Cx;
-use crate::config::{Config, Detector, ProbeOrder};
+use crate::config::{Config, Detector, Membership, ProbeOrder};
 use crate::id::{COUNTER_MAX, Peer, RunId};
 use crate::members::{self, Entry, Members, PART_BITS, Place};
 use crate::outbox::{Destination, Via};
@@ -59,6 +59,8 @@ pub struct Probe {
     recent: [Option<Sent>; RECENT],
     robin: Vec<RunId>,
     seq: u64,
+    /// Beat and fingerprint that PINGs carry, where they are not the table's.
+    word: Option<(u64, u64)>,
     /// What must be added to our own milliseconds to get the cluster's beat.
     offset: u64,
     health: u32,
@@ -142,6 +144,7 @@ impl Probe {
             recent: [None; RECENT],
             robin: Vec::new(),
             seq: first_seq,
+            word: None,
             offset: 0,
             health: 0,
             missed: 0,
@@ -318,11 +321,20 @@ impl Probe {
         self.send(cx, members, to, false);
     }
 
+    /// What PINGs carry from now on in the place of the cluster's beat and the table's fingerprint.
+    pub fn say(&mut self, beat: u64, fingerprint: u64) {
+        self.word = Some((beat, fingerprint));
+    }
+
+    fn question(&self, seq: u64, now: Instant, members: &Members) -> Frame<'static> {
+        let (beat, fingerprint) = self.word.unwrap_or_else(|| (self.beat(now), members.fingerprint()));
+        Frame::Ping { seq, beat, fingerprint }
+    }
+
     fn send(&mut self, cx: &mut Cx<'_>, members: &Members, to: Destination, probe: bool) -> u64 {
         self.seq += 1;
         let seq = self.seq;
-        let ping = Frame::Ping { seq, beat: self.beat(cx.now.mono), fingerprint: members.fingerprint() };
-        cx.out.send(to, &ping);
+        cx.out.send(to, &self.question(seq, cx.now.mono, members));
         if let Some(run) = to.run {
             self.recent[seq as usize % RECENT] = Some(Sent { seq, run, at: cx.now.mono, probe });
         }
@@ -360,8 +372,7 @@ impl Probe {
         );
         if cx.config.stream_ping {
             let to = Destination { via: Via::Stream, ..target.to() };
-            let (beat, fingerprint) = (self.beat(cx.now.mono), members.fingerprint());
-            cx.out.send(to, &Frame::Ping { seq: flight.seq, beat, fingerprint });
+            cx.out.send(to, &self.question(flight.seq, cx.now.mono, members));
         }
         let until = cx.now.mono + cx.config.probe_indirect_timeout * (self.health + 1);
         Stage::Indirect { until, asked, nacks: 0 }
@@ -380,8 +391,7 @@ impl Probe {
             return;
         }
         self.seq += 1;
-        let ping = Frame::Ping { seq: self.seq, beat: self.beat(cx.now.mono), fingerprint: members.fingerprint() };
-        cx.out.send(target, &ping);
+        cx.out.send(target, &self.question(self.seq, cx.now.mono, members));
         let wait = cx.config.probe_indirect_timeout;
         self.relays.push(Relay {
             seq: self.seq,
@@ -487,7 +497,8 @@ impl Probe {
 
 /// Another detector leaves us the questions: who is it, does it agree, has it heard what is said of it.
 fn has_rounds(config: &Config, members: &Members) -> bool {
-    members.live_len() > 1 && config.detector == Detector::Swim
+    let lists_all = config.membership == Membership::Full;
+    members.live_len() > 1 && config.detector == Detector::Swim && lists_all
 }
 
 impl Plan {

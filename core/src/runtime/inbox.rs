@@ -667,6 +667,7 @@ mod tests {
             app_version: 0,
             meta: Arc::default(),
             is_local: false,
+            is_neighbour: false,
         })
     }
 

@@ -27,7 +27,7 @@ use core::net::SocketAddr;
 
 use super::{NodeIndex, World};
 use crate::collection::state::STATE_MAX;
-use crate::config::Config;
+use crate::config::{Config, Membership};
 use crate::id::{Epoch, Incarnation, NodeName, RunId};
 use crate::protocol::hyparview::ASKED_MAX;
 use crate::protocol::probe::FLIGHTS_MAX;
@@ -258,7 +258,7 @@ impl Sight {
     }
 
     /// Whether one may follow the other, whatever was true in between.
-    fn follows(&self, before: &Sight) -> Check {
+    fn follows(&self, before: &Sight, membership: Membership) -> Check {
         let fell = |what, from, to| Err((Rule::Monotone, format!("{what} fell from {from} to {to}")));
         if self.run != before.run {
             if (self.epoch, self.run) < (before.epoch, before.run) {
@@ -272,12 +272,13 @@ impl Sight {
         if self.incarnation < before.incarnation {
             return fell("its incarnation", before.incarnation.0, self.incarnation.0);
         }
-        let raised = self.incarnation > before.incarnation;
+        // Who knows its neighbours only finds by itself that one is gone, and back.
+        let raised = self.incarnation > before.incarnation || membership == Membership::Partial;
         let fine = match (before.state, self.state) {
             (MemberState::Left, after) => after == MemberState::Left,
             (MemberState::Suspect, MemberState::Alive) => raised,
             (MemberState::Dead, MemberState::Alive | MemberState::Suspect) => raised,
-            (MemberState::Alive, MemberState::Dead) => false,
+            (MemberState::Alive, MemberState::Dead) => membership == Membership::Partial,
             _ => true,
         };
         if fine {
@@ -342,7 +343,9 @@ impl Sights {
         register.vouch(cluster, member)?;
         let sight = Sight::of(member);
         if let Some(before) = self.0.insert(member.name.clone(), sight) {
-            sight.follows(&before).map_err(|(rule, what)| (rule, format!("{}: {what}", member.name)))?;
+            sight
+                .follows(&before, cluster.membership)
+                .map_err(|(rule, what)| (rule, format!("{}: {what}", member.name)))?;
         }
         Ok(())
     }
@@ -508,6 +511,7 @@ mod tests {
             app_version: 0,
             meta: Arc::new(Meta::new()),
             is_local: false,
+            is_neighbour: false,
         }
     }
 

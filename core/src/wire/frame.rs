@@ -8,8 +8,8 @@
 //! | 1 | HELLO | to an address whose run is unknown; frozen for all versions | protocol min, max · app version, least it accepts · name · epoch · zeros up to `HELLO_LEN` |
 //! | 2 | COOKIE | answer to HELLO; never larger than it | cookie (16 B) · the address HELLO came from |
 //! | 3 | REFUSED | answer to HELLO or JOIN; frozen | reason · text |
-//! | 4 | JOIN | with the cookie: I want to be a member | cookie (16 B) · record |
-//! | 5 | WELCOME | answer to JOIN | highest epoch known of your name by a run that is gone · live members · fingerprint (8 B) |
+//! | 4 | JOIN | with the cookie: I want to be a member | cookie (16 B) · record · 0, or with `membership = partial` 1 + neighbours looked for |
+//! | 5 | WELCOME | answer to JOIN | highest epoch known of your name by a run that is gone · live members · fingerprint (8 B), or the island's root |
 //! | 8 | PING | SWIM §3.1: once a period, to its target | seq · beat · fingerprint (8 B, or none) |
 //! | 9 | ACK | answer to PING, or relayed | seq · beat · fingerprint (8 B, or none) |
 //! | 10 | PING_REQ | SWIM §3.1: to k members, when no ACK came | seq · target (8 B) · its address |
@@ -33,12 +33,12 @@
 //! | 42 | ITEM_ACK | all before this item have arrived, and so much more may come | flags · session · upto · room |
 //! | 48 | OVERLAY_JOIN | HyParView §4.3: to a contact, by who has no neighbour | – |
 //! | 49 | FORWARD_JOIN | it walks from there | steps left · who joins (run 8 B · address) |
-//! | 50 | NEIGHBOR | HyParView §4.4: be my neighbour | 1: I have no other, 0: if you have room |
-//! | 51 | NEIGHBOR_REPLY | | 1 or 0 |
-//! | 52 | DISCONNECT | we are no neighbours any more | – |
+//! | 50 | NEIGHBOR | HyParView §4.4: be my neighbour | flags · sender's record |
+//! | 51 | NEIGHBOR_REPLY | | flags · sender's record |
+//! | 52 | DISCONNECT | we are no neighbours any more | 0, or 1 and who took your place and may have room (run 8 B · address) |
 //! | 53 | SHUFFLE | HyParView §4.4: it walks, and is answered where it ends | steps left · whose (run 8 B · address) · contacts |
 //! | 54 | SHUFFLE_REPLY | | contacts |
-//! | 56 | GOSSIP | a broadcast, passed on | origin (8 B) · sequence · hops · age in ms · flags · topic · data · so many before it the one that it comes after, or 0 · terms, where it is a question |
+//! | 56 | GOSSIP | a broadcast, passed on | origin (8 B) · sequence · hops · age in ms · flags · topic · data · so many before it the one that it comes after, or 0 · terms, where it is a question · its origin's name · epoch |
 //! | 57 | IHAVE | Plumtree §3.7: to those who get no GOSSIP from us | origin (8 B) · first · last · hops of the last · 1 if it has a tree of its own |
 //! | 58 | GRAFT | send me these; and henceforth GOSSIP | origin (8 B) · flags · for so many ms I have been here · spans |
 //! | 59 | PRUNE | I have that already; henceforth IHAVE | origin (8 B) · 1 if it has a tree of its own |
@@ -47,7 +47,8 @@
 //! | 62 | GONE | of what you ask for I have no longer anything up to this | origin (8 B) · sequence · 1 if that was before you were here · age of the last in ms |
 //!
 //! record = length · (name · run 8 B · epoch · incarnation · address · protocol · app version · state version · age · state entries)
-//! flags of GOSSIP: 1 it was asked for, or missed by who passes it on; 2 its origin has a tree of its own · of GRAFT: 1 GOSSIP henceforth; 2 in the origin's own tree
+//! flags of NEIGHBOR: 1 I have no other, else if you have room; 2 a record follows, where there is no table of all · of NEIGHBOR_REPLY: 1 yes; 2 the same
+//! · of GOSSIP: 1 it was asked for, or missed by who passes it on; 2 its origin has a tree of its own; 4 name and epoch follow, where there is no table of all · of GRAFT: 1 GOSSIP henceforth; 2 in the origin's own tree
 //! · of VECTOR: 1 yours, too, please; 2 you are my neighbour · contact = run 8 B · address · span = first · how many more · mark = run 8 B · highest sequence
 //! terms = the asker's number · for so many ms · 1: say that you heard it · copies of each answer, through others · names (each with its length) · tags
 //! an item's kind: 0 message, 1 request, 2 reply to it, 3 answer to a broadcast question, 4 the question was heard, 5 one of these two for another member: its run 8 B · who says it 8 B · kind · data
@@ -101,46 +102,163 @@ pub const BUCKET_BITS_MAX: u32 = 7;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
-    Hello { protocol: (u32, u32), app: (u32, u32), name: &'a str, epoch: Epoch },
-    Cookie { cookie: [u8; COOKIE_LEN], observed: SocketAddr },
-    Refused { reason: u32, text: &'a str },
-    Join { cookie: [u8; COOKIE_LEN], record: Record<'a> },
-    Welcome { known_epoch: Epoch, live: u64, fingerprint: u64 },
-    Ping { seq: u64, beat: u64, fingerprint: u64 },
-    Ack { seq: u64, beat: u64, fingerprint: u64 },
-    PingReq { seq: u64, target: RunId, addr: SocketAddr },
-    Nack { seq: u64 },
-    Heartbeats { idle: u64, fingerprint: u64, beats: Beats<'a> },
+    Hello {
+        protocol: (u32, u32),
+        app: (u32, u32),
+        name: &'a str,
+        epoch: Epoch,
+    },
+    Cookie {
+        cookie: [u8; COOKIE_LEN],
+        observed: SocketAddr,
+    },
+    Refused {
+        reason: u32,
+        text: &'a str,
+    },
+    /// `seeks`: with `membership = partial`, how many neighbours it looks for.
+    Join {
+        cookie: [u8; COOKIE_LEN],
+        record: Record<'a>,
+        seeks: Option<u32>,
+    },
+    Welcome {
+        known_epoch: Epoch,
+        live: u64,
+        fingerprint: u64,
+    },
+    Ping {
+        seq: u64,
+        beat: u64,
+        fingerprint: u64,
+    },
+    Ack {
+        seq: u64,
+        beat: u64,
+        fingerprint: u64,
+    },
+    PingReq {
+        seq: u64,
+        target: RunId,
+        addr: SocketAddr,
+    },
+    Nack {
+        seq: u64,
+    },
+    Heartbeats {
+        idle: u64,
+        fingerprint: u64,
+        beats: Beats<'a>,
+    },
     Record(Record<'a>),
-    Alive { run: RunId, incarnation: Incarnation },
-    Suspect { run: RunId, incarnation: Incarnation, accusers: Runs<'a> },
-    Dead { run: RunId, incarnation: Incarnation, age: u64 },
-    Left { run: RunId, incarnation: Incarnation, age: u64 },
-    State { run: RunId, base: Version, to: Version, reset: bool, entries: Entries<'a> },
-    StateNews { run: RunId, version: Version },
-    StatePull { run: RunId, have: Version },
-    Digest { sums: &'a [u8] },
-    Summary { bits: u32, bucket: u32, entries: Entries<'a> },
-    Want { runs: Runs<'a> },
-    TablePull { cursor: u32 },
-    TableNext { cursor: u32 },
-    Message { topic: &'a str, data: &'a [u8] },
+    Alive {
+        run: RunId,
+        incarnation: Incarnation,
+    },
+    Suspect {
+        run: RunId,
+        incarnation: Incarnation,
+        accusers: Runs<'a>,
+    },
+    Dead {
+        run: RunId,
+        incarnation: Incarnation,
+        age: u64,
+    },
+    Left {
+        run: RunId,
+        incarnation: Incarnation,
+        age: u64,
+    },
+    State {
+        run: RunId,
+        base: Version,
+        to: Version,
+        reset: bool,
+        entries: Entries<'a>,
+    },
+    StateNews {
+        run: RunId,
+        version: Version,
+    },
+    StatePull {
+        run: RunId,
+        have: Version,
+    },
+    Digest {
+        sums: &'a [u8],
+    },
+    Summary {
+        bits: u32,
+        bucket: u32,
+        entries: Entries<'a>,
+    },
+    Want {
+        runs: Runs<'a>,
+    },
+    TablePull {
+        cursor: u32,
+    },
+    TableNext {
+        cursor: u32,
+    },
+    Message {
+        topic: &'a str,
+        data: &'a [u8],
+    },
     Item(Item<'a>),
-    ItemAck { bulk: bool, session: u64, upto: u64, room: u64 },
+    ItemAck {
+        bulk: bool,
+        session: u64,
+        upto: u64,
+        room: u64,
+    },
     OverlayJoin,
-    ForwardJoin { ttl: u32, node: Contact },
-    Neighbor { urgent: bool },
-    NeighborReply { accepted: bool },
-    Disconnect,
-    Shuffle { ttl: u32, node: Contact, contacts: Contacts<'a> },
-    ShuffleReply { contacts: Contacts<'a> },
+    ForwardJoin {
+        ttl: u32,
+        node: Contact,
+    },
+    Neighbor {
+        urgent: bool,
+        record: Option<Record<'a>>,
+    },
+    NeighborReply {
+        accepted: bool,
+        record: Option<Record<'a>>,
+    },
+    Disconnect {
+        instead: Option<Contact>,
+    },
+    Shuffle {
+        ttl: u32,
+        node: Contact,
+        contacts: Contacts<'a>,
+    },
+    ShuffleReply {
+        contacts: Contacts<'a>,
+    },
     Gossip(Gossip<'a>),
     Ihave(Ihave),
     Graft(Graft<'a>),
-    Prune { origin: RunId, own: bool },
-    Idontwant { origin: RunId, seq: u64 },
-    Vector { ask: bool, neighbour: bool, marks: Marks<'a> },
-    Gone { origin: RunId, upto: u64, before: bool, age: u64 },
+    Prune {
+        origin: RunId,
+        own: bool,
+    },
+    Idontwant {
+        origin: RunId,
+        seq: u64,
+    },
+    Vector {
+        ask: bool,
+        neighbour: bool,
+        marks: Marks<'a>,
+    },
+    Gone {
+        origin: RunId,
+        upto: u64,
+        before: bool,
+        age: u64,
+    },
 }
 
 /// A message in a lane, or a part of one. Parts of one message follow each other; the last has `rest` 0.
@@ -186,6 +304,8 @@ pub struct Gossip<'a> {
     pub after: u64,
     /// [`Terms`] that were read once; of what is no question nothing.
     pub terms: &'a [u8],
+    /// What its origin is called and how old it is, for those who do not list it.
+    pub by: Option<(&'a str, Epoch)>,
 }
 
 /// What somebody has of an origin.
@@ -363,7 +483,7 @@ impl<'a> Frame<'a> {
             Frame::ForwardJoin { .. } => FORWARD_JOIN,
             Frame::Neighbor { .. } => NEIGHBOR,
             Frame::NeighborReply { .. } => NEIGHBOR_REPLY,
-            Frame::Disconnect => DISCONNECT,
+            Frame::Disconnect { .. } => DISCONNECT,
             Frame::Shuffle { .. } => SHUFFLE,
             Frame::ShuffleReply { .. } => SHUFFLE_REPLY,
             Frame::Gossip(_) => GOSSIP,
@@ -395,9 +515,10 @@ impl<'a> Frame<'a> {
                 w.varint(reason.into());
                 w.text(cut(text, REFUSED_TEXT_MAX));
             }
-            Frame::Join { cookie, record } => {
+            Frame::Join { cookie, record, seeks } => {
                 w.0.extend_from_slice(&cookie);
                 record.write(w);
+                w.varint(seeks.map_or(0, |n| 1 + u64::from(n)));
             }
             Frame::Welcome { known_epoch, live, fingerprint } => {
                 w.varint(known_epoch.0);
@@ -466,12 +587,19 @@ impl<'a> Frame<'a> {
                 w.byte(if bulk { BULK } else { 0 });
                 [session, upto, room].into_iter().for_each(|v| w.varint(v));
             }
-            Frame::OverlayJoin | Frame::Disconnect => {}
+            Frame::OverlayJoin => {}
+            Frame::Disconnect { instead } => {
+                w.byte(instead.is_some().into());
+                instead.iter().for_each(|node| node.write(w));
+            }
             Frame::ForwardJoin { ttl, node } => {
                 w.varint(ttl.into());
                 node.write(w);
             }
-            Frame::Neighbor { urgent: yes } | Frame::NeighborReply { accepted: yes } => w.byte(yes.into()),
+            Frame::Neighbor { urgent: yes, record } | Frame::NeighborReply { accepted: yes, record } => {
+                w.byte(flags(yes, record.is_some()));
+                record.iter().for_each(|record| record.write(w));
+            }
             Frame::Shuffle { ttl, node, contacts } => {
                 w.varint(ttl.into());
                 node.write(w);
@@ -526,7 +654,10 @@ impl<'a> Frame<'a> {
             },
             COOKIE => Frame::Cookie { cookie: cookie(r)?, observed: r.addr()? },
             REFUSED => Frame::Refused { reason: r.short()?, text: r.text()? },
-            JOIN => Frame::Join { cookie: cookie(r)?, record: Record::read(r)? },
+            JOIN => {
+                let (cookie, record) = (cookie(r)?, Record::read(r)?);
+                Frame::Join { cookie, record, seeks: r.short()?.checked_sub(1) }
+            }
             WELCOME => Frame::Welcome { known_epoch: Epoch(r.counter()?), live: r.varint()?, fingerprint: fixed(r)? },
             PING => Frame::Ping { seq: r.varint()?, beat: r.counter()?, fingerprint: fixed(r)? },
             ACK => Frame::Ack { seq: r.varint()?, beat: r.counter()?, fingerprint: fixed(r)? },
@@ -579,9 +710,18 @@ impl<'a> Frame<'a> {
             },
             OVERLAY_JOIN => Frame::OverlayJoin,
             FORWARD_JOIN => Frame::ForwardJoin { ttl: r.short()?, node: Contact::read(r)? },
-            NEIGHBOR => Frame::Neighbor { urgent: bits(r)?.0 },
-            NEIGHBOR_REPLY => Frame::NeighborReply { accepted: bits(r)?.0 },
-            DISCONNECT => Frame::Disconnect,
+            NEIGHBOR => {
+                let (urgent, record) = with_record(r)?;
+                Frame::Neighbor { urgent, record }
+            }
+            NEIGHBOR_REPLY => {
+                let (accepted, record) = with_record(r)?;
+                Frame::NeighborReply { accepted, record }
+            }
+            DISCONNECT => {
+                let (instead, _) = bits(r)?;
+                Frame::Disconnect { instead: instead.then(|| Contact::read(r)).transpose()? }
+            }
             SHUFFLE => Frame::Shuffle { ttl: r.short()?, node: Contact::read(r)?, contacts: Contacts::read(r)? },
             SHUFFLE_REPLY => Frame::ShuffleReply { contacts: Contacts::read(r)? },
             GOSSIP => Frame::Gossip(Gossip::read(r)?),
@@ -849,16 +989,21 @@ impl<'a> Gossip<'a> {
         w.varint(self.seq);
         w.varint(self.hops.into());
         w.varint(self.age);
-        w.byte(flags(self.repair, self.own));
+        w.byte(flags(self.repair, self.own) | u8::from(self.by.is_some()) << 2);
         w.text(self.topic);
         w.bytes(self.data);
         w.varint(if self.after > 0 { self.seq - self.after } else { 0 });
         w.bytes(self.terms);
+        if let Some((name, epoch)) = self.by {
+            w.text(name);
+            w.varint(epoch.0);
+        }
     }
 
     fn read(r: &mut Reader<'a>) -> Read<Gossip<'a>> {
         let (origin, seq, hops, age) = (r.run()?, r.counter()?, r.short()?, r.varint()?);
-        let ((repair, own), topic) = (bits(r)?, r.text()?);
+        let (flags, topic) = (r.byte()?, r.text()?);
+        let (repair, own) = (flags & 1 != 0, flags & 2 != 0);
         if !is_topic(topic) {
             return Err(Malformed);
         }
@@ -870,7 +1015,8 @@ impl<'a> Gossip<'a> {
         if !terms.is_empty() {
             Terms::read(terms)?;
         }
-        Ok(Gossip { origin, seq, hops, age, repair, own, topic, data, after, terms })
+        let by = if flags & 4 != 0 { Some((name(r)?, Epoch(r.counter()?))) } else { None };
+        Ok(Gossip { origin, seq, hops, age, repair, own, topic, data, after, terms, by })
     }
 }
 
@@ -960,10 +1106,16 @@ fn flags(first: bool, second: bool) -> u8 {
     u8::from(first) | u8::from(second) << 1
 }
 
-/// Two flags; none where the body has ended.
+/// None where the body has ended.
 fn bits(r: &mut Reader<'_>) -> Read<(bool, bool)> {
     let flags = if r.is_empty() { 0 } else { r.byte()? };
     Ok((flags & 1 != 0, flags & 2 != 0))
+}
+
+/// Yes or no, and the sender's record where it brings one.
+fn with_record<'a>(r: &mut Reader<'a>) -> Read<(bool, Option<Record<'a>>)> {
+    let (yes, has_record) = bits(r)?;
+    Ok((yes, has_record.then(|| Record::read(r)).transpose()?))
 }
 
 fn name<'a>(r: &mut Reader<'a>) -> Read<&'a str> {
@@ -1009,7 +1161,8 @@ impl fmt::Display for Frame<'_> {
             }
             Frame::Cookie { observed, .. } => write!(f, "COOKIE seen-as {observed}"),
             Frame::Refused { reason, text } => write!(f, "REFUSED {reason} {text:?}"),
-            Frame::Join { record, .. } => write!(f, "JOIN {record}"),
+            Frame::Join { record, seeks: None, .. } => write!(f, "JOIN {record}"),
+            Frame::Join { record, seeks: Some(n), .. } => write!(f, "JOIN {record} seeks {n}"),
             Frame::Welcome { known_epoch, live, .. } => write!(f, "WELCOME live {live} known-epoch {}", known_epoch.0),
             Frame::Ping { seq, .. } => write!(f, "PING {seq}"),
             Frame::Ack { seq, .. } => write!(f, "ACK {seq}"),
@@ -1043,9 +1196,12 @@ impl fmt::Display for Frame<'_> {
             }
             Frame::OverlayJoin => write!(f, "OVERLAY_JOIN"),
             Frame::ForwardJoin { ttl, node } => write!(f, "FORWARD_JOIN {:?} ttl {ttl}", node.run),
-            Frame::Neighbor { urgent } => write!(f, "NEIGHBOR{}", if urgent { " urgent" } else { "" }),
-            Frame::NeighborReply { accepted } => write!(f, "NEIGHBOR_REPLY {}", if accepted { "yes" } else { "no" }),
-            Frame::Disconnect => write!(f, "DISCONNECT"),
+            Frame::Neighbor { urgent, .. } => write!(f, "NEIGHBOR{}", if urgent { " urgent" } else { "" }),
+            Frame::NeighborReply { accepted, .. } => {
+                write!(f, "NEIGHBOR_REPLY {}", if accepted { "yes" } else { "no" })
+            }
+            Frame::Disconnect { instead: None } => write!(f, "DISCONNECT"),
+            Frame::Disconnect { instead: Some(node) } => write!(f, "DISCONNECT instead {:?}", node.run),
             Frame::Shuffle { ttl, node, contacts } => {
                 write!(f, "SHUFFLE of {:?} ttl {ttl} {} contacts", node.run, contacts.iter().count())
             }

@@ -52,6 +52,7 @@ class Member:
         app_version: int = 0,
         meta: Optional[Mapping[str, Union[str, bytes]]] = None,
         is_local: bool = False,
+        is_neighbour: bool = False,
         rtt: Optional[float] = None,
         state_age: Optional[float] = None,
     ) -> Member: ...
@@ -81,6 +82,8 @@ class Member:
     def meta_bytes(self) -> MappingProxyType[str, bytes]: ...
     @property
     def is_local(self) -> bool: ...
+    @property
+    def is_neighbour(self) -> bool: ...
     @property
     def rtt(self) -> Optional[float]: ...
     @property

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::repair::Repair;
 use super::seen::Seen;
 use super::{Cx, Plumtree};
+use crate::config::{Config, Membership};
 use crate::id::{Epoch, NodeName, RunId};
 use crate::members::Members;
 use crate::message::{Body, Delivery, Manner};
@@ -20,8 +21,8 @@ const WAITING_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Origin {
-    pub name: NodeName,
-    pub epoch: Epoch,
+    /// Not known yet where nobody lists it: its next GOSSIP says so.
+    pub who: Option<(NodeName, Epoch)>,
     pub seen: Seen,
     /// The highest that is known to exist.
     pub top: u64,
@@ -68,14 +69,19 @@ impl Plumtree {
         if self.origins.contains_key(&run) {
             return Known::Yes;
         }
-        let Some(entry) = members.find(run).and_then(|peer| members.get(peer)) else { return Known::Unlisted };
+        let who = match members.find(run).and_then(|peer| members.get(peer)) {
+            Some(entry) => Some((entry.name.clone(), entry.epoch)),
+            // Nobody lists all: they say who they are.
+            None if cx.config.membership == Membership::Partial => None,
+            None => return Known::Unlisted,
+        };
         if self.origins.len() >= cx.config.max_origins {
             self.sweep(cx, members);
             if self.origins.len() >= cx.config.max_origins {
                 return Known::Full;
             }
         }
-        let mut origin = Origin::new(entry.name.clone(), entry.epoch, cx.now.mono);
+        let mut origin = Origin::new(who, cx.now.mono);
         if let Some(seen) = self.past.take(run) {
             (origin.top, origin.seen) = (seen.top(), seen);
         }
@@ -113,13 +119,17 @@ impl Plumtree {
             }
             let Waiting { seq, hops, sent, repair, own, after, .. } = w;
             let (topic, terms, data) = (w.body.topic(), w.body.terms(), w.body.data());
-            let gossip = Gossip { origin: run, seq, hops, age: 0, repair, own, topic, data, after, terms };
+            let gossip = Gossip { origin: run, seq, hops, age: 0, repair, own, topic, data, after, terms, by: None };
             self.hear(cx, w.from, &gossip, sent);
         }
     }
 
     /// Origins that are listed no more, have long said nothing, and miss nothing any more: all that is kept of them is what was seen.
     pub(super) fn sweep(&mut self, cx: &Cx<'_>, members: &Members) {
+        // Where nobody lists all, that says nothing: none goes until there is no room.
+        if cx.config.membership == Membership::Partial && self.origins.len() < cx.config.max_origins {
+            return;
+        }
         let term = cx.config.broadcast_keep * 2;
         let is_over = |run: &RunId, origin: &Origin| {
             members.find(*run).is_none() && cx.now.mono.since(origin.heard) > term && origin.repair.is_none()
@@ -141,10 +151,9 @@ impl Plumtree {
 }
 
 impl Origin {
-    pub(super) fn new(name: NodeName, epoch: Epoch, now: Instant) -> Origin {
+    pub(super) fn new(who: Option<(NodeName, Epoch)>, now: Instant) -> Origin {
         Origin {
-            name,
-            epoch,
+            who,
             seen: Seen::default(),
             top: 0,
             pushed: 0,
@@ -159,7 +168,15 @@ impl Origin {
         }
     }
 
-    pub(super) fn delivery(&self, run: RunId, manner: Manner, body: &Body) -> Delivery {
-        Delivery { from: self.name.clone(), epoch: self.epoch, run, manner, body: body.clone() }
+    /// `None` as long as nobody has said who it is.
+    pub(super) fn delivery(&self, run: RunId, manner: Manner, body: &Body) -> Option<Delivery> {
+        let (from, epoch) = self.who.clone()?;
+        Some(Delivery { from, epoch, run, manner, body: body.clone() })
+    }
+
+    /// What rides on each of its messages where nobody lists all.
+    pub(super) fn signature(&self, config: &Config) -> Option<(&str, Epoch)> {
+        let (name, epoch) = self.who.as_ref().filter(|_| config.membership == Membership::Partial)?;
+        Some((name, *epoch))
     }
 }

@@ -178,7 +178,8 @@ impl Plumtree {
                 let (body, after) = (&kept.body, kept.after);
                 let (topic, terms, data) = (body.topic(), body.terms(), body.data());
                 let hops = kept.hops + 1;
-                let answer = Gossip { origin: run, seq, hops, age, repair: true, own, topic, data, after, terms };
+                let by = origin.signature(cx.config);
+                let answer = Gossip { origin: run, seq, hops, age, repair: true, own, topic, data, after, terms, by };
                 cx.out.send(from, &Frame::Gossip(answer));
             }
         }

@@ -107,7 +107,7 @@ impl Point {
         all.extend(EventKind::ALL.iter().map(|&kind| Point::Event(kind)));
         all.extend((0..=u8::MAX).filter(|&kind| kind_name(kind).is_some()).map(Point::Frame));
         all.extend((ItemKind::MESSAGE.0..=ItemKind::RELAY.0).map(Point::Item));
-        all.extend((1..=4).map(Point::Refused));
+        all.extend((1..=5).map(Point::Refused));
         all.extend((0..Reject::ALL.len()).map(Point::Reject));
         all.extend((0..Counters::ALL.len()).map(Point::Counter));
         all.extend(Moment::ALL.iter().map(|&moment| Point::Moment(moment)));

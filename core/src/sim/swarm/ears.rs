@@ -86,9 +86,16 @@ impl Ears {
         let mut wrong = self.wrong.take();
         let (messages, events) = self.read[i];
         for (_, event) in &world.events(i)[events..] {
-            let Some(member) = event.member.as_ref().filter(|_| event.kind == EventKind::Gap) else { continue };
-            let last = event.text.as_ref().and_then(|text| text.rsplit(' ').next()?.parse().ok());
-            self.gaps.entry((run, member.run)).or_default().push((event.id, last.unwrap_or(event.id)));
+            let Some(text) = event.text.as_ref().filter(|_| event.kind == EventKind::Gap) else { continue };
+            let last = text.rsplit(' ').next().and_then(|last| last.parse().ok()).unwrap_or(event.id);
+            // With `membership = partial` it is known by its name only.
+            let name = text.split(' ').next().unwrap_or("");
+            let runs = self.said.iter().filter(|(_, said)| **world.name(said.by) == *name).map(|(id, _)| id.0);
+            let runs: BTreeSet<RunId> = match &event.member {
+                Some(member) => BTreeSet::from([member.run]),
+                None => runs.collect(),
+            };
+            runs.into_iter().for_each(|of| self.gaps.entry((run, of)).or_default().push((event.id, last)));
         }
         for (_, message) in &world.messages(i)[messages..] {
             let Manner::Broadcast { seq } = message.manner else { continue };

@@ -15,6 +15,7 @@ mod plan;
 mod polls;
 mod shrink;
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -32,7 +33,7 @@ use super::check::{Checks, Rule, Violation};
 use super::transcript::Transcript;
 use super::world::{Happening, address};
 use super::{Loss, Network, NodeIndex, World};
-use crate::config::{Config, Detector};
+use crate::config::{Config, Detector, Membership};
 use crate::engine::Mutant;
 use crate::id::RunId;
 use crate::protocol::suspicion;
@@ -435,7 +436,13 @@ impl<'a> Swarm<'a> {
             }
             Action::Outdated => {
                 let mut config = self.config.clone();
-                (config.app_version, config.app_version_min, config.seeds) = (1, 1, self.seeds());
+                config.seeds = self.seeds();
+                // Too old, or of the kind that we are not.
+                match mix(self.plan.seed ^ 5) % 3 {
+                    0 if self.plan.is_partial() => config.membership = Membership::Full,
+                    0 if config.detector == Detector::Swim => config.membership = Membership::Partial,
+                    _ => (config.app_version, config.app_version_min) = (1, 1),
+                }
                 let (addr, name) = (self.spare_address(), format!("old{}", self.world.len()));
                 let old = self.world.add_at(addr, &name, config);
                 self.outsiders.push(old);
@@ -631,8 +638,40 @@ impl<'a> Swarm<'a> {
         Ok(())
     }
 
+    /// The first thing that is wrong with the neighbours of who knows nobody else: links have two ends, both well; views are
+    /// apart; all are connected, and know it.
+    fn flaw(&mut self, core: &[NodeIndex]) -> Option<(NodeIndex, String)> {
+        let ours: BTreeMap<RunId, NodeIndex> = core.iter().map(|&i| (self.world.run_id(i), i)).collect();
+        let world = &self.world;
+        for &i in core {
+            let neighbours = world.engine(i).neighbours();
+            if let Some(run) = world.engine(i).remembered().find(|run| neighbours.contains(run)) {
+                return Some((i, format!("has {run:?} in both views")));
+            }
+            for run in neighbours {
+                let Some(&other) = ours.get(run) else { return Some((i, format!("has {run:?} for a neighbour"))) };
+                if !world.engine(other).neighbours().contains(&world.run_id(i)) {
+                    return Some((i, format!("is no neighbour of {}, its own", world.name(other))));
+                }
+            }
+        }
+        let (mut seen, mut queue) = (BTreeSet::from([core[0]]), alloc::vec![core[0]]);
+        while let Some(i) = queue.pop() {
+            queue.extend(world.engine(i).neighbours().iter().map(|run| ours[run]).filter(|&j| seen.insert(j)));
+        }
+        if let Some(&i) = core.iter().find(|i| !seen.contains(i)) {
+            return Some((i, format!("is not connected with {}", world.name(core[0]))));
+        }
+        let root = world.engine(core[0]).island();
+        let other = core.iter().find(|&&i| world.engine(i).island() != root);
+        other.map(|&i| (i, "thinks that it is on another island".into()))
+    }
+
     /// The first thing on which they do not agree.
     fn difference(&mut self, core: &[NodeIndex]) -> Option<(NodeIndex, String)> {
+        if self.plan.is_partial() {
+            return self.flaw(core);
+        }
         let whole = matches!(self.plan.heal, Heal::All { .. });
         let first = self.world.engine(self.ours[0]).fingerprint();
         for &i in core {
@@ -690,6 +729,7 @@ impl<'a> Swarm<'a> {
         let before: Vec<usize> = core.iter().map(|&i| self.world.events(i).len()).collect();
         let sent: u64 = core.iter().map(|&i| self.world.sent_by(i).0).sum();
         self.run_until(self.world.now().mono + PEACE)?;
+        let partial = self.plan.is_partial();
         let whole = matches!(self.plan.heal, Heal::All { .. });
         let waits = core.iter().find_map(|&i| self.mail.waits(&self.world, i).filter(|_| whole).map(|what| (i, what)));
         if let Some((i, what)) = waits {
@@ -725,6 +765,14 @@ impl<'a> Swarm<'a> {
                         | EventKind::Gap
                         | EventKind::Writable
                 );
+                // Who lacks a neighbour goes on looking for one, and so others change theirs: they get to know somebody, and
+                // what is waited for from who is known no more ends.
+                let calm = calm
+                    || partial
+                        && matches!(
+                            event.kind,
+                            EventKind::Join | EventKind::Alive | EventKind::Update | EventKind::Receipt
+                        );
                 if whole && !calm {
                     let what = format!("reports {} {about} in time of peace", event.kind.name());
                     return Err(self.broken(Rule::Peace, Some(i), what));
@@ -761,7 +809,11 @@ impl<'a> Swarm<'a> {
             + 10.0;
         // Shuffles with their walks, vectors, and looking for neighbours where all have enough.
         let overlay = 40.0 + 20.0 * each(config.shuffle_interval) + 4.0 * each(config.sync_interval);
-        let a_node = a_node + if self.ears.is_used() || self.polls.is_used() { overlay } else { 0.0 };
+        let a_node =
+            a_node + if self.ears.is_used() || self.polls.is_used() || self.plan.is_partial() { overlay } else { 0.0 };
+        // Each neighbour is asked, and some change; a seed is called though it is well.
+        let links = config.active_view as f64 * 6.0 * PEACE.as_secs_f64() / config.probe_interval.as_secs_f64();
+        let a_node = a_node + if self.plan.is_partial() { links + 4.0 * each(config.heal_interval) } else { 0.0 };
         (a_node * n as f64) as u64
     }
 }

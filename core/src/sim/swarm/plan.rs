@@ -294,7 +294,36 @@ impl Plan {
             // By a die of its own, too.
             draw_tones(&mut Rng::new(seed ^ 0x746f_6e65), &mut actions);
         }
-        Plan { seed, n, options, odd, sealing, seeds, named, clocks, chaos, faults, actions, heal }
+        let mut plan = Plan { seed, n, options, odd, sealing, seeds, named, clocks, chaos, faults, actions, heal };
+        // By another die, for the same reason.
+        let mut die = Rng::new(seed ^ 0x0070_6172_7469_616c);
+        if die.chance(1, 5) {
+            plan.know_neighbours_only(&mut die);
+        }
+        plan
+    }
+
+    /// `membership = partial`. Left out is what only who lists all can notice (two nodes of one name) or agree on (a core).
+    fn know_neighbours_only(&mut self, die: &mut Rng) {
+        let keys = ["active_view", "passive_view", "shuffle_interval", "max_members", "detector"];
+        self.options.retain(|(key, _)| !keys.contains(key) && !key.starts_with("phi_"));
+        self.odd.retain(|(_, key, _)| *key != "detector");
+        self.faults.retain(|&fault| fault != Fault::Twin);
+        self.actions.retain(|(_, action)| !matches!(action, Action::Twin(_)));
+        if let Heal::Core { .. } = self.heal {
+            self.heal = Heal::All { restart: die.chance(3, 4) };
+        }
+        self.options.push(("membership", "partial".into()));
+        self.options.push(("active_view", ["3", "4", "5", "5", "6"][die.index(5)].into()));
+        self.options.push(("passive_view", ["4", "10", "30"][die.index(3)].into()));
+        self.options.push(("shuffle_interval", format!("{}ms", 500 + die.below(10_000))));
+        if die.chance(1, 2) {
+            draw_talk(die, self.n, self.chaos, &mut self.actions, &mut Vec::new());
+        }
+    }
+
+    pub fn is_partial(&self) -> bool {
+        self.options.contains(&("membership", "partial".to_string()))
     }
 
     /// What all members share.
