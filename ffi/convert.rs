@@ -24,6 +24,15 @@ pub unsafe fn text<'a>(what: &str, text: *const c_char) -> Result<&'a str> {
     unsafe { CStr::from_ptr(text) }.to_str().map_err(|e| invalid(format!("{what} is not UTF-8: {e}")))
 }
 
+/// `count` texts. NULL is fine where there are none.
+///
+/// # Safety
+/// `first` is NULL or leads to `count` texts as `text` wants them.
+pub unsafe fn texts<'a>(what: &str, first: *const *const c_char, count: usize) -> Result<Vec<&'a str>> {
+    // SAFETY: as promised by the caller.
+    unsafe { array(what, first, count)?.iter().map(|&one| text(what, one)).collect() }
+}
+
 /// Any bytes. NULL is fine where there are none.
 ///
 /// # Safety

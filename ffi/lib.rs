@@ -27,10 +27,13 @@ mod event;
 
 mod message;
 
+mod query;
+
 mod members;
 
 mod stats;
 
 pub use {
-    callback::*, config::*, error::*, event::*, members::*, message::*, node::*, runtime::*, stats::*, version::*,
+    callback::*, config::*, error::*, event::*, members::*, message::*, node::*, query::*, runtime::*, stats::*,
+    version::*,
 };

@@ -10,10 +10,10 @@ use bruit_core::engine::Sending;
 use bruit_core::error::{Code, Error, Result};
 use bruit_core::id::NAME_MAX;
 use bruit_core::message::{Body, Manner, TOPIC_MAX, ToAll};
-use bruit_core::runtime::{Message, Parcel, Sent, To, Wait};
+use bruit_core::runtime::{Each, Message, Parcel, Sent, To, Wait};
 
 use crate::callback::{User, bruit_free_fn};
-use crate::convert::{Out, array, bytes, c_string, count, invalid, text, wait};
+use crate::convert::{Out, array, bytes, c_string, count, invalid, text, texts, wait};
 use crate::error::{Running, guard};
 use crate::node::{bruit_node, handle_of, node_of};
 
@@ -39,6 +39,8 @@ pub const BRUIT_MESSAGE_REQUEST: u32 = 1;
 pub const BRUIT_MESSAGE_RELIABLE: u32 = 2;
 /// It was said to all members.
 pub const BRUIT_MESSAGE_BROADCAST: u32 = 4;
+/// It was asked of many, and so BRUIT_MESSAGE_REQUEST: answers are of use for a while only.
+pub const BRUIT_MESSAGE_QUERY: u32 = 8;
 
 /// What a member said, or answered. Valid during the callback that it is given to; bruit_message_ref() keeps it.
 #[repr(C)]
@@ -68,8 +70,16 @@ pub struct bruit_out {
     pub flags: u32,
     /** To this member; */
     pub member: *const c_char,
-    /** or, where `member` is NULL, to all others that are alive and have this metadata: "key" or "key=value". */
+    /** or, where that is NULL, to all others that are alive and have this metadata: "key" or "key=value"; */
     pub tag: *const c_char,
+    /** or, where both are NULL, to each of these. */
+    pub members: *const *const c_char,
+    /** How many of them. */
+    pub member_count: usize,
+    /** Receive what became of each: BRUIT_OK or an error, and with BRUIT_RECEIPT its number. As many as members; may be NULL. */
+    pub statuses: *mut c_int,
+    /** Those numbers. */
+    pub ids: *mut u64,
     /** At most BRUIT_TOPIC_MAX bytes; NULL is "", the default topic. */
     pub topic: *const c_char,
     /** What to say. */
@@ -78,7 +88,7 @@ pub struct bruit_out {
     pub len: usize,
     /** Of a request: how long to wait for the answer; -1 for ever. */
     pub timeout_ms: c_int,
-    /** Receives what became of it: BRUIT_OK, to a tag how many have it now in their queue, or an error. */
+    /** Receives what became of it: BRUIT_OK, to several how many have it now in their queue, or an error where none has. */
     pub status: c_int,
     /** Receives the number of the receipt, with BRUIT_RECEIPT. */
     pub id: u64,
@@ -112,13 +122,9 @@ pub unsafe extern "C" fn bruit_node_broadcast(
         let node = node_of(node)?;
         // SAFETY: NULL or a text, NULL or `len` bytes, as the caller promises.
         let (topic, data) = unsafe { (topic_of(topic)?, bytes("data", data, len)?) };
-        let unknown = flags & !(BRUIT_LOOPBACK | BRUIT_ORDERED | BRUIT_WAIT);
-        if unknown != 0 {
-            return Err(invalid(format!("flags has unknown bits: {unknown:#x}")));
-        }
+        check_flags(flags, BRUIT_LOOPBACK | BRUIT_ORDERED | BRUIT_WAIT)?;
         let how = ToAll { loopback: flags & BRUIT_LOOPBACK != 0, ordered: flags & BRUIT_ORDERED != 0 };
-        let wait = if flags & BRUIT_WAIT != 0 { Wait::Forever } else { Wait::Now };
-        node.broadcast(topic, data, how, wait).map(|_| 0)
+        node.broadcast(topic, data, how, patience(flags)).map(|_| 0)
     })
 }
 
@@ -143,14 +149,13 @@ pub unsafe extern "C" fn bruit_node_send(
         let node = node_of(node)?;
         // SAFETY: NULL or texts, NULL or `len` bytes, as the caller promises.
         let (member, topic, data) = unsafe { (text("member", member)?, topic_of(topic)?, bytes("data", data, len)?) };
-        let how = sending(flags & !BRUIT_WAIT)?;
-        let wait = if flags & BRUIT_WAIT != 0 { Wait::Forever } else { Wait::Now };
-        node.send(member, topic, data, how, wait).map(|_| 0)
+        check_flags(flags, BRUIT_RELIABLE | BRUIT_RECEIPT | BRUIT_WAIT)?;
+        node.send(member, topic, data, sending(flags), patience(flags)).map(|_| 0)
     })
 }
 
-/// Sends several messages at once, to members or to the holders of a tag: one lock and one wake for all of them. Never
-/// waits.
+/// Sends several messages at once, to members, to lists of them or to the holders of a tag: one lock and one wake for all of
+/// them. Never waits.
 ///
 /// \param outs receive a `status` each, which is what bruit_node_send() would return, and with BRUIT_RECEIPT an `id`.
 /// \return how many of them were sent; what is wrong with the others is in their `status`.
@@ -161,7 +166,13 @@ pub unsafe extern "C" fn bruit_node_submit(node: *mut bruit_node, outs: *mut bru
         // SAFETY: NULL or `count` elements with texts and bytes, as the caller promises.
         let all = unsafe { array("outs", outs.cast_const(), count) }?;
         // SAFETY: as above.
-        let parcels: Vec<Result<Parcel<'_>>> = all.iter().map(|out| unsafe { parcel(out) }).collect();
+        let lists: Vec<Result<Vec<&str>>> = all.iter().map(|out| unsafe { list(out) }).collect();
+        let parcels: Vec<Result<Parcel<'_>>> = all
+            .iter()
+            .zip(&lists)
+            // SAFETY: as above.
+            .map(|(out, list)| list.clone().and_then(|_| unsafe { parcel(out, list.as_deref().unwrap_or(&[])) }))
+            .collect();
         let good: Vec<Parcel<'_>> = parcels.iter().filter_map(|parcel| parcel.as_ref().ok().cloned()).collect();
         let mut sent = node.submit(&good)?.into_iter();
         let results: Vec<Result<Sent>> = parcels
@@ -173,6 +184,8 @@ pub unsafe extern "C" fn bruit_node_submit(node: *mut bruit_node, outs: *mut bru
             let (status, id) = match result {
                 Ok(Sent::ToMember(receipt)) => (0, receipt),
                 Ok(Sent::ToMany(each)) => {
+                    // SAFETY: `n` is one of `count` elements, whose places have room for all its members.
+                    unsafe { put_each(&*outs.add(n), &each) };
                     let queued = each.iter().filter(|each| each.result.is_ok()).count();
                     let failed = each.iter().find_map(|each| each.result.as_ref().err()).filter(|_| queued == 0);
                     (failed.map_or(crate::convert::count(queued), |e| e.code as c_int), None)
@@ -246,7 +259,7 @@ pub unsafe extern "C" fn bruit_node_request_start(
         let callback = callback.ok_or_else(|| invalid("callback is NULL"))?;
         let out = &all[0];
         // SAFETY: as above.
-        let Parcel { to, body, .. } = unsafe { parcel(out) }?;
+        let Parcel { to, body, .. } = unsafe { parcel(out, &[]) }?;
         let To::Member(member) = to else { return Err(invalid("member is NULL: a request is for one member")) };
         let timeout = match wait(out.timeout_ms)? {
             Wait::Now => return Err(invalid("timeout_ms is 0: a request needs time for its answer")),
@@ -430,35 +443,77 @@ pub unsafe extern "C" fn bruit_message_fail(message: *const bruit_message, code:
     })
 }
 
-unsafe fn topic_of<'a>(topic: *const c_char) -> Result<&'a str> {
+pub(crate) unsafe fn topic_of<'a>(topic: *const c_char) -> Result<&'a str> {
     // SAFETY: NULL or a text, as the caller promises.
     if topic.is_null() { Ok("") } else { unsafe { text("topic", topic) } }
 }
 
-fn sending(flags: u32) -> Result<Sending> {
-    match flags {
-        0 => Ok(Sending::BestEffort),
-        BRUIT_RELIABLE => Ok(Sending::Reliable),
-        _ if flags & !(BRUIT_RELIABLE | BRUIT_RECEIPT) == 0 => Ok(Sending::Receipt),
-        _ => Err(invalid(format!("flags has unknown bits: {:#x}", flags & !(BRUIT_RELIABLE | BRUIT_RECEIPT)))),
+/// Of those bits and no others.
+pub(crate) fn check_flags(flags: u32, known: u32) -> Result<()> {
+    match flags & !known {
+        0 => Ok(()),
+        unknown => Err(invalid(format!("flags has unknown bits: {unknown:#x}"))),
+    }
+}
+
+fn patience(flags: u32) -> Wait {
+    if flags & BRUIT_WAIT != 0 { Wait::Forever } else { Wait::Now }
+}
+
+fn sending(flags: u32) -> Sending {
+    match (flags & BRUIT_RECEIPT != 0, flags & BRUIT_RELIABLE != 0) {
+        (true, _) => Sending::Receipt,
+        (false, true) => Sending::Reliable,
+        (false, false) => Sending::BestEffort,
+    }
+}
+
+fn has_size(out: &bruit_out) -> Result<()> {
+    if (out.size as usize) < size_of::<bruit_out>() {
+        return Err(invalid(format!("size is {}: expected sizeof(bruit_out)", out.size)));
+    }
+    Ok(())
+}
+
+/// # Safety
+/// Its members are NULL or so many texts that stay as they are.
+unsafe fn list(out: &bruit_out) -> Result<Vec<&str>> {
+    has_size(out)?;
+    // SAFETY: as promised.
+    unsafe { texts("members", out.members, out.member_count) }
+}
+
+/// # Safety
+/// Its places are NULL or have room for all its members. Of the holders of a tag nobody knows before how many they are.
+unsafe fn put_each(out: &bruit_out, each: &[Each]) {
+    for (n, Each { result, .. }) in each.iter().enumerate().take(out.member_count) {
+        // SAFETY: as promised.
+        unsafe {
+            if !out.statuses.is_null() {
+                out.statuses.add(n).write(result.as_ref().map_or_else(|e| e.code as c_int, |_| 0));
+            }
+            if !out.ids.is_null() {
+                out.ids.add(n).write(result.as_ref().ok().copied().flatten().unwrap_or(0));
+            }
+        }
     }
 }
 
 /// # Safety
 /// Its pointers are NULL or lead to texts and bytes that stay as they are.
-unsafe fn parcel(out: &bruit_out) -> Result<Parcel<'_>> {
-    if (out.size as usize) < size_of::<bruit_out>() {
-        return Err(invalid(format!("size is {}: expected sizeof(bruit_out)", out.size)));
-    }
+unsafe fn parcel<'a>(out: &'a bruit_out, list: &'a [&'a str]) -> Result<Parcel<'a>> {
+    has_size(out)?;
     // SAFETY: as promised.
     let (topic, data) = unsafe { (topic_of(out.topic)?, bytes("data", out.data, out.len)?) };
     // SAFETY: as promised.
-    let to = match (out.member.is_null(), out.tag.is_null()) {
-        (false, true) => To::Member(unsafe { text("member", out.member) }?),
-        (true, false) => To::Holders(unsafe { text("tag", out.tag) }?),
-        _ => return Err(invalid("expected either member or tag")),
+    let to = match (out.member.is_null(), out.tag.is_null(), out.member_count) {
+        (false, true, 0) => To::Member(unsafe { text("member", out.member) }?),
+        (true, false, 0) => To::Holders(unsafe { text("tag", out.tag) }?),
+        (true, true, 1..) => To::Members(list),
+        _ => return Err(invalid("expected a member, or a tag, or members")),
     };
-    Ok(Parcel { to, body: Body::new(topic, data)?, how: sending(out.flags)? })
+    check_flags(out.flags, BRUIT_RELIABLE | BRUIT_RECEIPT)?;
+    Ok(Parcel { to, body: Body::new(topic, data)?, how: sending(out.flags) })
 }
 
 /// # Safety
@@ -479,7 +534,7 @@ const ON_THE_STACK: usize = 0;
 
 /// A message that C can look at.
 #[repr(C)]
-struct Held {
+pub(crate) struct Held {
     /// First, so that its address is that of the whole.
     shown: bruit_message,
     refs: AtomicUsize,
@@ -502,13 +557,13 @@ impl Held {
             Manner::Broadcast { .. } => BRUIT_MESSAGE_BROADCAST,
             Manner::Reliable => BRUIT_MESSAGE_RELIABLE,
             Manner::Request { .. } => BRUIT_MESSAGE_RELIABLE | BRUIT_MESSAGE_REQUEST,
-            Manner::Query(_) => BRUIT_MESSAGE_BROADCAST | BRUIT_MESSAGE_REQUEST,
+            Manner::Query(_) => BRUIT_MESSAGE_REQUEST | BRUIT_MESSAGE_QUERY,
         };
         let (epoch, sender) = (message.epoch().0, message.sender().clone());
         Held::new(flags, &sender, epoch, Said::Message(message))
     }
 
-    fn answer(from: &str, body: Body) -> Held {
+    pub(crate) fn answer(from: &str, body: Body) -> Held {
         Held::new(BRUIT_MESSAGE_RELIABLE, from, 0, Said::Answer(body))
     }
 
@@ -536,7 +591,7 @@ impl Held {
     }
 
     /// Once it is where it stays.
-    fn show(&mut self) -> *const bruit_message {
+    pub(crate) fn show(&mut self) -> *const bruit_message {
         let body = self.body().clone();
         put(&mut self.topic, body.topic());
         let data = body.data();

@@ -302,6 +302,21 @@
 /** It was said to all members. */
 #define BRUIT_MESSAGE_BROADCAST 4
 
+/** It was asked of many, and so BRUIT_MESSAGE_REQUEST: answers are of use for a while only. */
+#define BRUIT_MESSAGE_QUERY 8
+
+/** bruit_query.flags: who has heard the question says so, whether it answers or not: BRUIT_ANSWER_HEARD. */
+#define BRUIT_ACKS 32
+
+/** bruit_answer.kind: a member has answered, or says why it does not. */
+#define BRUIT_ANSWER_REPLY 1
+
+/** A member has heard the question, with BRUIT_ACKS. */
+#define BRUIT_ANSWER_HEARD 2
+
+/** The last call: nothing more comes. */
+#define BRUIT_ANSWER_END 3
+
 /** bruit_member.state: it answers. */
 #define BRUIT_MEMBER_ALIVE 1
 
@@ -514,8 +529,16 @@ typedef struct bruit_out {
     uint32_t flags;
     /** To this member; */
     const char *member;
-    /** or, where `member` is NULL, to all others that are alive and have this metadata: "key" or "key=value". */
+    /** or, where that is NULL, to all others that are alive and have this metadata: "key" or "key=value"; */
     const char *tag;
+    /** or, where both are NULL, to each of these. */
+    const char *const *members;
+    /** How many of them. */
+    size_t member_count;
+    /** Receive what became of each: BRUIT_OK or an error, and with BRUIT_RECEIPT its number. As many as members; may be NULL. */
+    int *statuses;
+    /** Those numbers. */
+    uint64_t *ids;
     /** At most BRUIT_TOPIC_MAX bytes; NULL is "", the default topic. */
     const char *topic;
     /** What to say. */
@@ -524,7 +547,7 @@ typedef struct bruit_out {
     size_t len;
     /** Of a request: how long to wait for the answer; -1 for ever. */
     int timeout_ms;
-    /** Receives what became of it: BRUIT_OK, to a tag how many have it now in their queue, or an error. */
+    /** Receives what became of it: BRUIT_OK, to several how many have it now in their queue, or an error where none has. */
     int status;
     /** Receives the number of the receipt, with BRUIT_RECEIPT. */
     uint64_t id;
@@ -559,6 +582,67 @@ typedef void (*bruit_reply_fn)(int status, const bruit_message *reply, const cha
  * of bruit_event_fn; bruit_node_request() to the own node is BRUIT_E_DEADLOCK, too.
  */
 typedef void (*bruit_message_fn)(const bruit_message *message, void *user);
+
+/** A question to all other members, or to some. Set it to zeros and `size` before filling it in. */
+typedef struct bruit_query {
+    /** sizeof(bruit_query). */
+    uint32_t size;
+    /** Bits BRUIT_ACKS, BRUIT_LOOPBACK. */
+    uint32_t flags;
+    /** At most BRUIT_TOPIC_MAX bytes; NULL is "", the default topic. */
+    const char *topic;
+    /** What to ask. */
+    const void *data;
+    /** Bytes of it. */
+    size_t len;
+    /** Only these members; none: all. */
+    const char *const *names;
+    /** How many names. */
+    size_t name_count;
+    /** Only members with all of this metadata, each "key" or "key=value". */
+    const char *const *tags;
+    /** How many tags. */
+    size_t tag_count;
+    /** How long answers are gathered; 0: as long as is usual in a cluster of this size (option "query_timeout_mult"). */
+    int timeout_ms;
+    /** Members through which each answer comes once more, against links that are lame in one direction: 0 to 8. */
+    uint32_t relay;
+} bruit_query;
+
+/** What comes of a question. Valid during the callback that it is given to. */
+typedef struct bruit_answer {
+    /** How much of this struct the library filled. */
+    uint32_t size;
+    /** BRUIT_ANSWER_*. */
+    uint32_t kind;
+    /** Whose it is; "" at the end. */
+    const char *sender;
+    /** The answer, which bruit_message_ref() keeps; NULL where there is none. */
+    const bruit_message *reply;
+    /**
+     * BRUIT_OK. Of a reply: why there is none, as bruit_node_request() says it. At the end: BRUIT_E_TIMEOUT where some had not answered in
+     *    time, BRUIT_E_CANCELED. 
+     */
+    int status;
+    /** Always 0. */
+    uint32_t reserved;
+    /** What is said about it, or "". */
+    const char *text;
+    /** At the end: members that were asked, as far as this node knew them. */
+    size_t asked;
+    /** Those that have answered, also with an error. */
+    size_t answered;
+    /** Those that have said that they heard the question. */
+    size_t heard;
+    /** Those that were dead or had left before they answered. */
+    size_t gone;
+} bruit_answer;
+
+/**
+ * Hears what comes of a question: its answers, and at last the end. The rules are those of bruit_event_fn. Not called again
+ * where the node stops first; `user` is freed all the same.
+ */
+typedef void (*bruit_query_fn)(const bruit_answer *answer, void *user);
 
 /**
  * All counters of a node. They begin at 0 and never go down, but for four that say how it is now: rumors_waiting,
@@ -1233,13 +1317,15 @@ int bruit_node_send(bruit_node *node,
                     uint32_t flags);
 
 /**
- * Sends several messages at once, to members or to the holders of a tag: one lock and one wake for all of them. Never
- * waits.
+ * Sends several messages at once, to members, to lists of them or to the holders of a tag: one lock and one wake for all of
+ * them. Never waits.
  *
  * \param outs receive a `status` each, which is what bruit_node_send() would return, and with BRUIT_RECEIPT an `id`.
  * \return how many of them were sent; what is wrong with the others is in their `status`.
  */
-int bruit_node_submit(bruit_node *node, bruit_out *outs, size_t count);
+int bruit_node_submit(bruit_node *node,
+                      bruit_out *outs,
+                      size_t count);
 
 /**
  * Asks a member, and waits for its answer.
@@ -1347,6 +1433,27 @@ int bruit_message_reply(const bruit_message *message, const void *data, size_t l
  * \return as bruit_message_reply(); BRUIT_E_INVALID: not an error code.
  */
 int bruit_message_fail(const bruit_message *message, int code, const char *words);
+
+/**
+ * Asks all other members, or those that match, and gathers their answers for a while. There it is a message as those of
+ * bruit_node_request(), with the flag BRUIT_MESSAGE_QUERY. It ends when all that were asked have answered or are gone, or when the
+ * time is over.
+ *
+ * \param query whom to ask, and what.
+ * \param callback required.
+ * \param user handed to the callback; may be NULL.
+ * \param free_fn frees `user`; may be NULL. See bruit_free_fn.
+ * \param id receives a number for bruit_node_cancel(); may be NULL.
+ * \return BRUIT_OK; BRUIT_E_INVALID: no name, tag or topic, or too many copies; BRUIT_E_TOO_BIG: above the option "max_broadcast", or
+ *         names and tags of more than 16 KiB; BRUIT_E_LIMIT: the option "max_queries" is reached; BRUIT_E_BUSY: as
+ *         bruit_node_broadcast(). Nothing is said then.
+ */
+int bruit_node_query_start(bruit_node *node,
+                           const bruit_query *query,
+                           bruit_query_fn callback,
+                           void *user,
+                           bruit_free_fn free_fn,
+                           uint64_t *id);
 
 /** The name of a member's state: "ALIVE". Never NULL, never freed; "UNKNOWN" for other numbers. */
 const char *bruit_member_state_name(uint32_t state);

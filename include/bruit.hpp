@@ -81,6 +81,13 @@ inline int milliseconds(std::chrono::milliseconds timeout) {
     return static_cast<int>(timeout.count());
 }
 
+inline std::vector<const char *> pointers(const std::vector<std::string> &texts) {
+    std::vector<const char *> all;
+    for (const std::string &text : texts)
+        all.push_back(text.c_str());
+    return all;
+}
+
 /// The text that a function writes to a buffer, asking again while it does not fit.
 template <class Call> std::string text(Call call) {
     std::string buffer(64, '\0');
@@ -431,6 +438,42 @@ private:
     std::unique_ptr<bruit_message, unref> owned_;
 };
 
+/// Whom to ask, and what: node.query().
+struct query {
+    std::string topic;
+    std::string data;
+    /// Only these members; empty: all others.
+    std::vector<std::string> names{};
+    /// Only those with all of this metadata, "key" or "key=value".
+    std::vector<std::string> tags{};
+    /// 0: as long as is usual in a cluster of this size.
+    std::chrono::milliseconds timeout{0};
+    /// Members through which each answer comes once more: 0 to 8.
+    std::uint32_t relay = 0;
+    /// BRUIT_ACKS, BRUIT_LOOPBACK
+    std::uint32_t flags = 0;
+};
+
+/// What comes of a question. Valid during the callback that it is given to; keep() what shall last.
+class answer {
+public:
+    explicit answer(const bruit_answer *raw) noexcept : raw_(raw) {}
+    /// BRUIT_ANSWER_*
+    std::uint32_t kind() const noexcept { return raw_->kind; }
+    std::string_view sender() const noexcept { return raw_->sender; }
+    /// BRUIT_OK, or why there is no answer, or why it ended.
+    int status() const noexcept { return raw_->status; }
+    std::string_view text() const noexcept { return raw_->text; }
+    std::string_view data() const noexcept {
+        return raw_->reply ? std::string_view(static_cast<const char *>(raw_->reply->data), raw_->reply->len) : std::string_view();
+    }
+    /// Counts at the end: asked, answered, heard, gone.
+    const bruit_answer *raw() const noexcept { return raw_; }
+
+private:
+    const bruit_answer *raw_;
+};
+
 inline kept_message message::keep() const { return kept_message(bruit_message_ref(raw_)); }
 
 /// One member of one cluster. Thread-safe, but for moving it. The destructor releases it: it never blocks, and a callback that is under
@@ -455,9 +498,7 @@ public:
     void start() { detail::check(bruit_node_start(raw_)); }
     /// How many answered.
     int join(const std::vector<std::string> &addresses, std::chrono::milliseconds timeout) {
-        std::vector<const char *> texts;
-        for (const std::string &address : addresses)
-            texts.push_back(address.c_str());
+        std::vector<const char *> texts = detail::pointers(addresses);
         return detail::check(bruit_node_join(raw_, texts.data(), texts.size(), detail::milliseconds(timeout)));
     }
     void leave(std::chrono::milliseconds timeout) { detail::check(bruit_node_leave(raw_, detail::milliseconds(timeout))); }
@@ -543,6 +584,49 @@ public:
             throw error(out.status, bruit_strerror(out.status));
         return out.status;
     }
+    /// To each of these; what became of each, in their order: BRUIT_OK or an error.
+    std::vector<int> send_to_each(const std::vector<std::string> &members, const std::string &topic, std::string_view data, std::uint32_t flags = BRUIT_RELIABLE) {
+        std::vector<const char *> names = detail::pointers(members);
+        std::vector<int> statuses(members.size());
+        if (members.empty())
+            return statuses;
+        bruit_out out{};
+        out.size = sizeof out;
+        out.flags = flags;
+        out.members = names.data();
+        out.member_count = names.size();
+        out.statuses = statuses.data();
+        out.topic = topic.c_str();
+        out.data = data.data();
+        out.len = data.size();
+        detail::check(bruit_node_submit(raw_, &out, 1));
+        if (out.status == BRUIT_E_INVALID)
+            throw error(out.status, bruit_strerror(out.status));
+        return statuses;
+    }
+    /// Asks all others, or those that match: void(const bruit::answer &) hears each answer, and the end. Returns a number for cancel().
+    std::uint64_t query(const bruit::query &what, std::function<void(const answer &)> hear) {
+        std::vector<const char *> names = detail::pointers(what.names), tags = detail::pointers(what.tags);
+        bruit_query raw{};
+        raw.size = sizeof raw;
+        raw.flags = what.flags;
+        raw.topic = what.topic.c_str();
+        raw.data = what.data.data();
+        raw.len = what.data.size();
+        raw.names = names.data();
+        raw.name_count = names.size();
+        raw.tags = tags.data();
+        raw.tag_count = tags.size();
+        raw.timeout_ms = detail::milliseconds(what.timeout);
+        raw.relay = what.relay;
+        auto user = std::make_unique<asker>(asker{std::move(hear), sink_});
+        std::uint64_t id = 0;
+        detail::check(bruit_node_query_start(raw_, &raw, &answered, user.get(), &asker_freed, &id));
+        user.release(); // bruit's now
+        return id;
+    }
+    /// Gives a question up.
+    void cancel(std::uint64_t id) { detail::check(bruit_node_cancel(raw_, id)); }
     /// The answer.
     kept_message request(const std::string &member, const std::string &topic, std::string_view data, std::chrono::milliseconds timeout) {
         bruit_message *reply = nullptr;
@@ -627,6 +711,20 @@ private:
             bruit_message_fail(raw, BRUIT_E_REMOTE, text); // BRUIT_E_STATE where it had answered
     }
     static void hearer_freed(void *user) noexcept { delete static_cast<hearer *>(user); }
+
+    struct asker {
+        std::function<void(const answer &)> hear;
+        std::shared_ptr<detail::sink> sink;
+    };
+    static void answered(const bruit_answer *raw, void *user) noexcept {
+        asker *to = static_cast<asker *>(user);
+        try {
+            to->hear(answer(raw));
+        } catch (...) {
+            to->sink->take(std::current_exception());
+        }
+    }
+    static void asker_freed(void *user) noexcept { delete static_cast<asker *>(user); }
 
     bruit_node *raw_ = nullptr;
     std::shared_ptr<detail::sink> sink_;

@@ -26,7 +26,7 @@ suite! {
     life rounds stopped_waits exit_while_running waiting statistics
     cluster_threads cluster_manual cluster_pull metadata snapshots deaths keys refused unheard overflow
     calls_in_callbacks release_in_callback user_data subscriptions one_dispatcher logging shared_runtime
-    messages broadcasts neighbours requests pulled_messages
+    messages broadcasts neighbours requests pulled_messages queries
     forked_child daemons manners
 }
 
@@ -329,6 +329,32 @@ fn example_watch() {
     watch.end_input();
     watch.line_after("  guest LEFT");
     watch.passed();
+}
+
+#[test]
+fn example_chat() {
+    if compiler("CXX", &["c++", "g++"]).is_none() {
+        return;
+    }
+    let program = c::example("chat.cpp");
+    let mut ann = Process::start(&program, &["ann", "127.0.0.1:0"]);
+    let address = ann.line_after("ann is at ");
+    let mut ben = Process::start(&program, &["ben", "127.0.0.1:0", &address]);
+    ben.line_after("* ann is here");
+    ann.line_after("* ben is here");
+    ben.send("good morning\n");
+    ann.line_after("ben: good morning");
+    ann.send("@ben hello\n");
+    ben.line_after("ann: hello");
+    ann.send("@carl hello\n");
+    ann.line_after("* no member is called");
+    ben.send("?\n");
+    ben.line_after("* 1 of 1 say that they are here");
+    ben.end_input();
+    ben.passed();
+    ann.line_after("* ben is gone");
+    ann.end_input();
+    ann.passed();
 }
 
 #[test]

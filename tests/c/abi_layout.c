@@ -218,3 +218,29 @@ ASSERT(BRUIT_OPTION_TEXT == 1 && BRUIT_OPTION_BOOL == 2 && BRUIT_OPTION_COUNT ==
 ASSERT(BRUIT_OPTION_DURATION == 5 && BRUIT_OPTION_RATIO == 6 && BRUIT_OPTION_CHOICE == 7);
 ASSERT(BRUIT_LEVEL_ERROR == 3 && BRUIT_LEVEL_WARNING == 4 && BRUIT_LEVEL_NOTICE == 5 && BRUIT_LEVEL_INFO == 6);
 ASSERT(BRUIT_LEVEL_DEBUG == 7 && BRUIT_LEVEL_TRACE == 8 && BRUIT_NAME_MAX == 255 && BRUIT_KEY_LEN == 32);
+
+AT(bruit_query, size, 0);
+AT(bruit_query, flags, 4);
+AT(bruit_query, topic, 8);
+AT(bruit_query, data, 16);
+AT(bruit_query, len, 24);
+AT(bruit_query, names, 32);
+AT(bruit_query, name_count, 40);
+AT(bruit_query, tags, 48);
+AT(bruit_query, tag_count, 56);
+AT(bruit_query, timeout_ms, 64);
+AT(bruit_query, relay, 68);
+SIZE(bruit_query, 72);
+
+AT(bruit_answer, size, 0);
+AT(bruit_answer, kind, 4);
+AT(bruit_answer, sender, 8);
+AT(bruit_answer, reply, 16);
+AT(bruit_answer, status, 24);
+AT(bruit_answer, reserved, 28);
+AT(bruit_answer, text, 32);
+AT(bruit_answer, asked, 40);
+AT(bruit_answer, answered, 48);
+AT(bruit_answer, heard, 56);
+AT(bruit_answer, gone, 64);
+SIZE(bruit_answer, 72);

@@ -31,6 +31,11 @@ static void null_reply(int status, const bruit_message *reply, const char *text,
     (void)user;
 }
 
+static void null_answer(const bruit_answer *answer, void *user) {
+    (void)answer;
+    (void)user;
+}
+
 static void on_event(const bruit_event *event, void *user) {
     (void)event;
     (void)user;
@@ -162,6 +167,13 @@ void test_null_pointers(void) {
     ROW(bruit_node_request_start(node, NULL, null_reply, NULL, NULL, &number), BRUIT_E_INVALID);
     ROW(bruit_node_request_start(node, &parcel, NULL, NULL, NULL, &number), BRUIT_E_INVALID);
     ROW(bruit_node_request_start(node, &parcel, null_reply, NULL, NULL, NULL), BRUIT_E_INVALID);
+    bruit_query question;
+    memset(&question, 0, sizeof question);
+    question.size = sizeof question;
+    ROW(bruit_node_query_start(NULL, &question, null_answer, NULL, NULL, &number), BRUIT_E_HANDLE);
+    ROW(bruit_node_query_start(node, NULL, null_answer, NULL, NULL, &number), BRUIT_E_INVALID);
+    ROW(bruit_node_query_start(node, &question, NULL, NULL, NULL, &number), BRUIT_E_INVALID);
+    OK(bruit_node_query_start(node, &question, null_answer, NULL, NULL, NULL));
     ROW(bruit_node_cancel(NULL, 1), BRUIT_E_HANDLE);
     ROW(bruit_node_on_message(NULL, "t", null_message, NULL, NULL, &number), BRUIT_E_HANDLE);
     OK(bruit_node_on_message(node, NULL, null_message, NULL, NULL, NULL));

@@ -211,6 +211,58 @@ static void the_destructor_releases() {
     CHECK(freed.count == 2);
 }
 
+static void many_are_asked_and_several_are_told() {
+    bruit::node a(local("a")), b(local("b")), c(local("c"));
+    counter told;
+    for (bruit::node *node : {&b, &c}) {
+        node->on_message("name", [node, &told](const bruit::message &message) {
+            if (message.is_request())
+                message.reply(node->name());
+            else
+                told.add();
+        });
+    }
+    a.start();
+    for (bruit::node *node : {&b, &c}) {
+        node->start();
+        CHECK(node->join({a.address()}, 60s) == 1);
+    }
+    while (a.members().size() < 3)
+        usleep(1000);
+    std::string said;
+    counter ended;
+    auto hear = [&](const bruit::answer &answer) {
+        if (answer.kind() == BRUIT_ANSWER_END) {
+            CHECK(answer.status() == BRUIT_OK && answer.raw()->asked == answer.raw()->answered);
+            ended.add();
+        } else if (answer.kind() == BRUIT_ANSWER_REPLY) {
+            CHECK(answer.sender() == answer.data());
+            said += answer.data();
+        }
+    };
+    bruit::query question{"name", "?"};
+    question.timeout = 60s;
+    a.query(question, hear);
+    ended.reach(1);
+    CHECK(said == "bc" || said == "cb");
+    said.clear();
+    question.names = {"c"};
+    question.relay = 1;
+    a.query(question, hear);
+    ended.reach(2);
+    CHECK(said == "c");
+    question.relay = 9;
+    CHECK(code_of([&] { a.query(question, hear); }) == BRUIT_E_INVALID);
+    CHECK(code_of([&] { a.cancel(12345); }) == BRUIT_E_NOT_FOUND);
+
+    std::vector<int> each = a.send_to_each({"b", "nobody", "c"}, "name", "hello");
+    CHECK(each == (std::vector<int>{BRUIT_OK, BRUIT_E_NOT_FOUND, BRUIT_OK}));
+    told.reach(2);
+    c.free();
+    b.free();
+    a.free();
+}
+
 static void messages_are_sent_asked_and_answered() {
     bruit::node a(local("a")), b(local("b"));
     counter heard, thrown;
@@ -248,6 +300,7 @@ static void messages_are_sent_asked_and_answered() {
 int main() {
     alarm(300);
     messages_are_sent_asked_and_answered();
+    many_are_asked_and_several_are_told();
     errors_are_exceptions();
     members_are_a_range();
     events_can_be_dispatched_or_pulled();

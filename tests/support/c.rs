@@ -134,8 +134,19 @@ pub fn compile_with(compiler: &str, name: &str, sources: &[&str], link: Link, fl
 }
 
 pub fn compile_suite(name: &str, link: Link, flags: &[&str]) -> PathBuf {
-    let sources =
-        ["main", "support", "null", "tokens", "config", "life", "cluster", "callbacks", "messages", "process"];
+    let sources = [
+        "main",
+        "support",
+        "null",
+        "tokens",
+        "config",
+        "life",
+        "cluster",
+        "callbacks",
+        "messages",
+        "queries",
+        "process",
+    ];
     let sources = sources.map(|source| format!("tests/c/{source}.c"));
     let flags = [&["-std=c11", "-D_GNU_SOURCE"], flags].concat();
     compile(name, &sources.each_ref().map(String::as_str), link, &flags)

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::mutant::Mutant;
 use super::{Engine, cx};
+use crate::config::Membership;
 use crate::error::{Code, Error, Result};
 use crate::id::{NodeName, RunId};
 use crate::members::Entry;
@@ -44,10 +45,14 @@ impl Engine {
     /// Asks. The number is that of the [`Completion::Answered`] and [`Completion::Heard`] that follow, and of the
     /// [`Completion::Gathered`] that ends them: when all who match in our table have answered or are gone, or after the timeout.
     ///
-    /// Refuses as `broadcast` does; `E_INVALID` for what is no name or no tag, and for more copies than there may be; `E_TOO_BIG` for names
+    /// Refuses as `broadcast` does; `E_STATE` with `membership = partial`; `E_INVALID` for what is no name or no tag, and for more copies than there may be; `E_TOO_BIG` for names
     /// and tags of more than 16 KiB; `E_LIMIT` where `max_queries` wait. Nothing is said then.
     pub fn query(&mut self, now: Now, question: &Question<'_>, out: &mut Outbox) -> Result<u64> {
         self.must_be_member()?;
+        if self.config.membership == Membership::Partial {
+            let text = "a question to many wants to know them all: membership = full; nothing was sent";
+            return Err(Error::new(Code::State, text));
+        }
         if self.queries.len() >= self.config.max_queries {
             let text = format!("{} questions gather answers (max_queries); nothing was sent", self.queries.len());
             return Err(Error::new(Code::Limit, text));
