@@ -418,3 +418,13 @@ fn a_question_costs_a_broadcast_and_an_answer_each() {
     assert!(sum(&world, &nodes, |c| c.broadcast_pushes) - pushes <= 110);
     assert_eq!(sum(&world, &nodes, |c| c.items_seen + c.answers_unsent), 0);
 }
+
+#[test]
+fn with_neighbours_only_there_are_no_questions_to_all() {
+    let mut world = World::new(16);
+    let mut config = Config::new();
+    config.set("membership", "partial").unwrap();
+    let node = world.add("n0", config);
+    world.run_for(secs(1));
+    assert_eq!(ask(&mut world, node, &ALL).map_err(|e| e.code), Err(Code::State));
+}
