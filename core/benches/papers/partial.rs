@@ -111,7 +111,7 @@ pub fn views(size: Size) -> Table {
     });
     rows.push(Row {
         paper: paper(29_989.33),
-        reach: Some((n - 1) as f64 * 1.05),
+        reach: Some((n - 1) as f64),
         ..row("one sender, one broadcast a second: control", "packets each", each(net.control() - control))
     });
     rows.push(Row {

@@ -1,5 +1,7 @@
 //! To all: the overlay and the tree on it.
 
+use alloc::string::ToString;
+
 use super::frames::Speaker;
 use super::mutant::Mutant;
 use super::{Engine, Life, cx};
@@ -231,8 +233,9 @@ impl Engine {
         let mut event = Event::new(EventKind::Gap, self.version);
         event.member = self.members.find(lost.origin).and_then(|peer| self.picture(peer));
         (event.id, event.count) = (lost.first, lost.count);
-        // It may be known by nothing but what it says.
-        let of = self.tree.name(lost.origin).map_or("", |name| name);
+        // It may be known by nothing but what it says, and of it nothing may have come.
+        let of =
+            self.tree.name(lost.origin).map_or_else(|| alloc::format!("{:?}", lost.origin), |name| name.to_string());
         out.events.push(event.text(alloc::format!("{of} {} to {}", lost.first, lost.last)));
     }
 

@@ -88,9 +88,10 @@ impl Ears {
         for (_, event) in &world.events(i)[events..] {
             let Some(text) = event.text.as_ref().filter(|_| event.kind == EventKind::Gap) else { continue };
             let last = text.rsplit(' ').next().and_then(|last| last.parse().ok()).unwrap_or(event.id);
-            // With `membership = partial` it is known by its name only.
+            // With `membership = partial` it is known by its name only, or its run.
             let name = text.split(' ').next().unwrap_or("");
-            let runs = self.said.iter().filter(|(_, said)| **world.name(said.by) == *name).map(|(id, _)| id.0);
+            let is_it = |run: RunId, by: NodeIndex| **world.name(by) == *name || format!("{run:?}") == name;
+            let runs = self.said.iter().filter(|(id, said)| is_it(id.0, said.by)).map(|(id, _)| id.0);
             let runs: BTreeSet<RunId> = match &event.member {
                 Some(member) => BTreeSet::from([member.run]),
                 None => runs.collect(),
