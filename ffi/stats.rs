@@ -256,6 +256,34 @@ pub struct bruit_stats {
     pub relays_refused: u64,
     /** with membership = partial: calls that met a part of the cluster that we were not connected with */
     pub islands: u64,
+    /** byte streams that are open, now */
+    pub streams: u64,
+    /** byte streams that we opened */
+    pub streams_opened: u64,
+    /** byte streams that members opened to us */
+    pub streams_accepted: u64,
+    /** byte streams, ours and theirs, refused because max_streams or max_member_streams was reached */
+    pub streams_refused: u64,
+    /** byte streams that ended with all that both sides had to say */
+    pub streams_done: u64,
+    /** byte streams that the other side ended before its time, or does not know */
+    pub streams_reset: u64,
+    /** byte streams that ended because the member was dead or had left */
+    pub streams_unreachable: u64,
+    /** words about byte streams that had ended here: they were answered with their end */
+    pub streams_unknown: u64,
+    /** byte streams that we ended because something of them was missing, or more than there was room for */
+    pub streams_broken: u64,
+    /** bytes of byte streams that were sent, compressed where they are */
+    pub stream_bytes_sent: u64,
+    /** bytes of byte streams that came */
+    pub stream_bytes_received: u64,
+    /** bytes of byte streams that wait for members' acknowledgement, now */
+    pub stream_bytes_waiting: u64,
+    /** byte streams of members that were refused because nobody listens to their topic */
+    pub streams_unheard: u64,
+    /** bytes of byte streams that have come and were not read, now */
+    pub stream_bytes_unread: u64,
 }
 
 /// One counter.
@@ -448,6 +476,20 @@ const FIELDS: &[&str] = &[
     "answers_relayed",
     "relays_refused",
     "islands",
+    "streams",
+    "streams_opened",
+    "streams_accepted",
+    "streams_refused",
+    "streams_done",
+    "streams_reset",
+    "streams_unreachable",
+    "streams_unknown",
+    "streams_broken",
+    "stream_bytes_sent",
+    "stream_bytes_received",
+    "stream_bytes_waiting",
+    "streams_unheard",
+    "stream_bytes_unread",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

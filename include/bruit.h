@@ -891,6 +891,34 @@ typedef struct bruit_stats {
     uint64_t relays_refused;
     /** with membership = partial: calls that met a part of the cluster that we were not connected with */
     uint64_t islands;
+    /** byte streams that are open, now */
+    uint64_t streams;
+    /** byte streams that we opened */
+    uint64_t streams_opened;
+    /** byte streams that members opened to us */
+    uint64_t streams_accepted;
+    /** byte streams, ours and theirs, refused because max_streams or max_member_streams was reached */
+    uint64_t streams_refused;
+    /** byte streams that ended with all that both sides had to say */
+    uint64_t streams_done;
+    /** byte streams that the other side ended before its time, or does not know */
+    uint64_t streams_reset;
+    /** byte streams that ended because the member was dead or had left */
+    uint64_t streams_unreachable;
+    /** words about byte streams that had ended here: they were answered with their end */
+    uint64_t streams_unknown;
+    /** byte streams that we ended because something of them was missing, or more than there was room for */
+    uint64_t streams_broken;
+    /** bytes of byte streams that were sent, compressed where they are */
+    uint64_t stream_bytes_sent;
+    /** bytes of byte streams that came */
+    uint64_t stream_bytes_received;
+    /** bytes of byte streams that wait for members' acknowledgement, now */
+    uint64_t stream_bytes_waiting;
+    /** byte streams of members that were refused because nobody listens to their topic */
+    uint64_t streams_unheard;
+    /** bytes of byte streams that have come and were not read, now */
+    uint64_t stream_bytes_unread;
 } bruit_stats;
 
 /** One counter. */

@@ -14,6 +14,9 @@ pub const TOPIC_MAX: usize = 64;
 /// What a message weighs besides its bytes, wherever bytes are bounded: or empty ones would be bounded by nothing.
 pub const WEIGHT: usize = 64;
 
+/// Most bytes in one part of a stream: with all that goes around them, they fit in one record of a link.
+pub const CHUNK_MAX: usize = 60 << 10;
+
 /// A topic and what is said under it, in one allocation: a copy costs a pointer. Between the two a question to many has its
 /// terms.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,6 +105,44 @@ pub struct ToAll {
     pub loopback: bool,
     /// Whoever hears it has heard before, or been told that it is lost, what we said as ordered under the same topic before.
     pub ordered: bool,
+}
+
+/// A byte stream, as long as both of its ends run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId {
+    /// With whom.
+    pub run: RunId,
+    /// We have opened it.
+    pub ours: bool,
+    /// Counts the streams of who opened it.
+    pub number: u64,
+}
+
+impl StreamId {
+    /// All with that member lie between these two.
+    pub(crate) fn first(run: RunId) -> StreamId {
+        StreamId { run, ours: false, number: 0 }
+    }
+
+    pub(crate) fn last(run: RunId) -> StreamId {
+        StreamId { run, ours: true, number: u64::MAX }
+    }
+}
+
+/// Some bytes of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Without a topic.
+    pub body: Body,
+    /// Its bytes are a compressed block.
+    pub is_packed: bool,
+}
+
+impl Chunk {
+    /// What it counts against its stream's window.
+    pub fn weight(&self) -> usize {
+        self.body.len() + WEIGHT
+    }
 }
 
 /// What a member has told us.

@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 
 use crate::error::Error;
 use crate::id::{NodeName, RunId};
-use crate::message::{Answer, Body, Delivery, Gathered};
+use crate::message::{Answer, Body, Chunk, Delivery, Gathered, StreamId};
 use crate::view::Event;
 use crate::wire::frame::Frame;
 use crate::wire::{envelope, stream};
@@ -76,6 +76,21 @@ pub enum Completion {
     Writable { to: NodeName },
 }
 
+/// What became of a byte stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Streamed {
+    /// A member has opened it, under the body's topic. `limit`: so much may be written before it is told more.
+    Opened { id: StreamId, from: NodeName, body: Body, is_packed: bool, limit: u64 },
+    /// More of it has come.
+    Come { id: StreamId, chunk: Chunk },
+    /// There is no more to come.
+    Finished { id: StreamId },
+    /// It may be written up to there, by weight.
+    Room { id: StreamId, limit: u64 },
+    /// It is over, without a FIN that was not told before.
+    Ended { id: StreamId, error: Error },
+}
+
 #[derive(Debug)]
 pub struct Outbox {
     packets: Vec<Packet>,
@@ -88,6 +103,8 @@ pub struct Outbox {
     /// For the application, after the events.
     pub messages: Vec<Delivery>,
     pub completions: Vec<Completion>,
+    /// Of byte streams.
+    pub streams: Vec<Streamed>,
     /// Seeds whose names want resolving (index into `Config::seeds`); answered by `Input::Resolved`.
     pub resolve: Vec<usize>,
 }
@@ -104,6 +121,7 @@ impl Outbox {
             events: Vec::new(),
             messages: Vec::new(),
             completions: Vec::new(),
+            streams: Vec::new(),
             resolve: Vec::new(),
         }
     }
@@ -121,6 +139,7 @@ impl Outbox {
         self.events.clear();
         self.messages.clear();
         self.completions.clear();
+        self.streams.clear();
         self.resolve.clear();
     }
 
@@ -130,6 +149,7 @@ impl Outbox {
 
     pub fn is_empty(&self) -> bool {
         let told = self.events.is_empty() && self.messages.is_empty() && self.completions.is_empty();
+        let told = told && self.streams.is_empty();
         self.used == 0 && told && self.resolve.is_empty()
     }
 

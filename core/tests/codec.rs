@@ -6,8 +6,8 @@ use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::rng::Rng;
 use bruit_core::wire::cursor::{Reader, Writer};
 use bruit_core::wire::frame::{
-    Beats, Contact, Contacts, Entries, Frame, Frames, Gossip, Graft, HELLO_LEN, Ihave, Item, ItemKind, Marks, Record,
-    Runs, Spans, StateEntry, SummaryEntry,
+    Beats, Contact, Contacts, Entries, Frame, Frames, Gossip, Graft, HELLO_LEN, Ihave, Item, ItemKind, Lane, Marks,
+    Record, Runs, Spans, StateEntry, SummaryEntry,
 };
 use bruit_core::wire::question::{COPIES_MAX, Terms, Texts};
 use core::net::SocketAddr;
@@ -211,7 +211,7 @@ impl Parts {
             22 => Frame::Heartbeats { idle: a, fingerprint, beats: Beats(&self.beats) },
             23 => Frame::Message { topic: &self.text, data: &self.state },
             24 => Frame::Item(Item {
-                bulk: self.yes,
+                lane: Lane::ALL[s as usize % 3],
                 prompt: !self.yes,
                 session: a,
                 seq: b,
@@ -223,7 +223,7 @@ impl Parts {
                 topic: &self.text,
                 data: &self.summary,
             }),
-            25 => Frame::ItemAck { bulk: self.yes, session: a, upto: b, room: seq },
+            25 => Frame::ItemAck { lane: Lane::ALL[s as usize % 3], session: a, upto: b, room: seq },
             26 => Frame::OverlayJoin,
             27 => Frame::ForwardJoin { ttl: s, node },
             28 => Frame::Neighbor { urgent: self.yes, record: (a % 2 == 0).then_some(record) },

@@ -443,6 +443,7 @@ fn a_mixed_queue_has_events_and_messages_in_the_order_in_which_they_came() {
         heard.extend(std::iter::from_fn(|| queue.try_next()).map(|heard| match heard {
             Heard::Event(event) => format!("{} {}", event.kind.name(), event.member.unwrap().name),
             Heard::Message(message) => format!("{} from {}", message.topic(), message.sender()),
+            Heard::Stream(stream) => format!("{stream:?}"),
         }));
         queue.ignore("x");
     }

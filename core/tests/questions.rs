@@ -12,7 +12,7 @@ use bruit_core::outbox::Completion;
 use bruit_core::sim::{Network, NodeIndex, World};
 use bruit_core::time::Duration;
 use bruit_core::view::MemberState;
-use bruit_core::wire::frame::{Frame, Item, ItemKind};
+use bruit_core::wire::frame::{Frame, Item, ItemKind, Lane};
 use bruit_core::wire::question::Relayed;
 
 fn secs(s: u64) -> Duration {
@@ -320,8 +320,19 @@ fn questions_end_when_their_asker_leaves() {
 fn item(kind: ItemKind, seq: u64, id: u64, data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let session = 1_000;
-    let item =
-        Item { bulk: false, prompt: false, session, seq, kind, id, status: 0, rest: 0, after: 0, topic: "", data };
+    let item = Item {
+        lane: Lane::Small,
+        prompt: false,
+        session,
+        seq,
+        kind,
+        id,
+        status: 0,
+        rest: 0,
+        after: 0,
+        topic: "",
+        data,
+    };
     Frame::Item(item).write(&mut bytes);
     bytes
 }

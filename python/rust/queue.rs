@@ -81,10 +81,12 @@ impl Queue {
     fn pop(&self) -> Option<Got> {
         let open = !self.closed.load(Ordering::Acquire);
         let heard = open.then(|| self.of().try_next()).flatten()?;
-        Some(match heard {
-            Heard::Event(event) => Got::Event(raw(event)),
-            Heard::Message(message) => Got::Message(Message::new(message, self.owner.clone())),
-        })
+        match heard {
+            Heard::Event(event) => Some(Got::Event(raw(event))),
+            Heard::Message(message) => Some(Got::Message(Message::new(message, self.owner.clone()))),
+            // It is not listened to any.
+            Heard::Stream(_) => None,
+        }
     }
 
     fn is_over(&self) -> bool {

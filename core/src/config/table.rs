@@ -251,6 +251,12 @@ group "Messages" {
     lane_window: usize as Size = "256KiB" / "1MiB" / "256KiB", in "64KiB" to "16MiB", from "chosen: a gigabyte a second at 250 us of round trip; wan: 20 MB a second at 50 ms";
     /// Messages that may wait for the application, in bytes. Beyond it members are not given room to send more, and best-effort messages drop their oldest.
     inbox_bytes: usize as Size = "16MiB", in "64KiB" to "4GiB", from "chosen by feel: four of the largest messages";
+    /// What of one byte stream may have come and not been read; the other side is stopped there. Each part weighs 64 bytes besides its own.
+    stream_window: usize as Size = "1MiB" / "4MiB" / "1MiB", in "64KiB" to "256MiB", from "chosen: four times `lane_window`, so that a reader that is away for a moment stops nobody; wan: 80 MB a second at 50 ms", live;
+    /// Byte streams open at a time, with all members together. A further one is refused with E_LIMIT.
+    max_streams: usize as Count = 1024, in 1 to 1048576, unit "streams", from "chosen by feel: a gigabyte at most, if nobody reads", live;
+    /// The same with one member.
+    max_member_streams: usize as Count = 64, in 1 to 1048576, unit "streams", from "chosen by feel: one that opens and does not stop leaves room for others", live;
     /// Requests without an answer yet, ours to all members together.
     max_requests: usize as Count = 65536, in 1 to 16777216, unit "requests", from "chosen by feel: beyond what one process waits for";
     /// Questions to many that gather answers at once, ours. Each keeps who was asked and who has answered.

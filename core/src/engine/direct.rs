@@ -15,7 +15,7 @@ use crate::protocol::Cx;
 use crate::protocol::lane::{Arrived, Fate, Letter};
 use crate::time::{Duration, Now};
 use crate::view::{Event, EventKind};
-use crate::wire::frame::{Frame, Item, ItemKind};
+use crate::wire::frame::{Frame, Item, ItemKind, Lane};
 
 /// What a message in a datagram takes besides its topic and its data: envelope, frame header, lengths.
 const AROUND: usize = 64;
@@ -165,7 +165,8 @@ impl Engine {
     }
 
     pub(super) fn on_item(&mut self, now: Now, by: &Speaker, item: Item<'_>, out: &mut Outbox) {
-        if self.backlog > OVERDRAFT * self.config.inbox_bytes {
+        let lane = item.lane;
+        if lane != Lane::Stream && self.backlog > OVERDRAFT * self.config.inbox_bytes {
             // It, or many, sent more than there was room for. Whoever keeps to the rules sends it again.
             self.counters.items_refused += 1;
             return;
@@ -176,7 +177,12 @@ impl Engine {
             Fate::Seen => self.counters.items_seen += 1,
             Fate::Refused => self.counters.items_refused += 1,
         }
-        for Arrived { kind, id, status, body } in arrived.drain(..) {
+        for said in arrived.drain(..) {
+            if lane == Lane::Stream {
+                self.on_stream_item(now, by.run, said, out);
+                continue;
+            }
+            let Arrived { kind, id, status, body, .. } = said;
             match kind {
                 ItemKind::MESSAGE => self.deliver(by.run, Manner::Reliable, body, out),
                 ItemKind::REQUEST => self.deliver(by.run, Manner::Request { id }, body, out),
@@ -190,10 +196,10 @@ impl Engine {
         self.arrived = arrived;
     }
 
-    pub(super) fn on_item_ack(&mut self, now: Now, home: Destination, ack: (bool, u64, u64, u64), out: &mut Outbox) {
-        let (bulk, session, upto, room) = ack;
+    pub(super) fn on_item_ack(&mut self, now: Now, home: Destination, ack: (Lane, u64, u64, u64), out: &mut Outbox) {
+        let (lane, session, upto, room) = ack;
         let before = out.completions.len();
-        let roomy = self.lanes.on_ack(cx!(self, now, out), home, bulk, session, upto, room);
+        let roomy = self.lanes.on_ack(cx!(self, now, out), home, lane, session, upto, room);
         let Some(run) = home.run else { return };
         self.report_receipts(run, before, out);
         if roomy && self.refused.remove(&run) {
@@ -239,6 +245,7 @@ impl Engine {
             self.replied(id, Code::Unreachable, "the member is dead or has left", out);
         }
         self.forgo_answers(run, out);
+        self.end_streams(run, out);
         if self.refused.remove(&run) {
             // Who waits for room finds out that it is gone.
             self.report_writable(run, out);
@@ -255,7 +262,7 @@ impl Engine {
     // --- the parts ---
 
     /// Where a member is reached, if that message may go there.
-    fn correspondent(&self, name: &str, body: &Body) -> Result<Destination> {
+    pub(super) fn correspondent(&self, name: &str, body: &Body) -> Result<Destination> {
         self.must_be_member()?;
         self.check_size(body)?;
         let Some(entry) = self.members.find_name(name).and_then(|peer| self.members.get(peer)) else {

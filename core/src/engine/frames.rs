@@ -204,11 +204,11 @@ impl Engine {
             // Messages.
             Frame::Message { topic, data } if by.home.is_some() => self.on_message(by, topic, data, out),
             Frame::Item(item) if by.home.is_some() => self.on_item(now, by, item, out),
-            Frame::ItemAck { bulk, session, upto, room } => {
+            Frame::ItemAck { lane, session, upto, room } => {
                 // To where the member is, whatever way its answer came.
                 let home = self.members.find(by.run).and_then(|p| self.members.get(p)).filter(|e| e.is_live());
                 if let Some(home) = home.map(|e| e.to()) {
-                    self.on_item_ack(now, home, (bulk, session, upto, room), out);
+                    self.on_item_ack(now, home, (lane, session, upto, room), out);
                 }
             }
 

@@ -22,7 +22,7 @@ pub struct Load {
 
 impl Engine {
     /// All that grows with what peers send.
-    pub fn loads(&self) -> [Load; 22] {
+    pub fn loads(&self) -> [Load; 23] {
         let (listed, live) = (self.members.listed(), self.members.live_len());
         let (flights, relays, robin) = self.probe.load();
         let (calls, remembered) = self.contacts.load();
@@ -46,6 +46,7 @@ impl Engine {
             ("lanes", self.lanes.len(), listed),
             ("requests", self.requests.len(), self.config.max_requests),
             ("questions to many", self.queries.len(), self.config.max_queries),
+            ("byte streams", self.streams.len(), self.config.max_streams),
             ("graves", self.graves.len(), GRAVES_MAX),
             ("neighbours", neighbours, self.config.active_view),
             ("passive view", passive, self.config.passive_view),

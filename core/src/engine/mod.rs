@@ -17,6 +17,7 @@ mod mutant;
 mod news;
 mod picture;
 mod query;
+mod stream;
 mod tick;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,6 +33,7 @@ use membership::Neighbourhood;
 pub use mutant::Mutant;
 use picture::Pictures;
 pub use query::{Question, Said};
+pub use stream::FIRST_ROOM;
 
 use crate::config::{Config, Detector};
 use crate::id::{Epoch, Incarnation, NodeName, Peer, RunId, Version};
@@ -51,6 +53,7 @@ use crate::protocol::probe::Probe;
 use crate::protocol::query::Queries;
 use crate::protocol::request::Requests;
 use crate::protocol::rumor::Rumors;
+use crate::protocol::stream::Streams;
 use crate::protocol::suspicion::Suspicions;
 use crate::rng::Rng;
 use crate::telling::Telling;
@@ -113,6 +116,7 @@ pub struct Engine {
     lanes: Lanes,
     requests: Requests,
     queries: Queries,
+    streams: Streams,
     overlay: Hyparview,
     neighbourhood: Neighbourhood,
     tree: Plumtree,
@@ -207,6 +211,7 @@ impl Engine {
             lanes: Lanes::default(),
             requests: Requests::default(),
             queries: Queries::default(),
+            streams: Streams::default(),
             overlay: Hyparview::default(),
             neighbourhood: Neighbourhood::new(now.mono, me.run),
             tree: Plumtree::new(now.mono),
@@ -285,6 +290,7 @@ impl Engine {
             self.lanes.deadline(),
             self.requests.deadline(),
             self.queries.deadline(),
+            self.streams.deadline(),
             self.broadcast_deadline(),
             self.membership_deadline(),
             self.settling(),

@@ -59,6 +59,7 @@ impl Engine {
         self.contact_tick(now, out);
         self.direct_tick(now, out);
         self.query_tick(now, out);
+        self.stream_tick(now, out);
         self.forget(now, out);
         self.settle(now, out);
     }
@@ -79,6 +80,8 @@ impl Engine {
         out.ridden = out.len();
         self.counters.outbox_dropped += out.dropped;
         self.counters.rumors_waiting = self.rumors.len() as u64;
+        self.counters.streams = self.streams.len() as u64;
+        self.counters.stream_bytes_waiting = self.lanes.streaming() as u64;
         self.counters.health = self.probe.health().into();
         self.end_of_broadcasts(now, out);
         if matches!(self.life, Life::Leaving { .. }) && self.farewell_is_over(now) {

@@ -8,6 +8,10 @@
 //! [`SMALL_MAX`] in parts in the other. What is said under one topic stays in order all the same: a topic goes on in the
 //! bulk lane until what it has there is acknowledged, and a bulk message says how many small ones come before it.
 //!
+//! A third lane is that of byte streams. It waits for neither of the others, nor they for it: what is in it goes into the
+//! buffers of its streams, whose own windows bound it on both sides (see `protocol::stream`), so there is always room for a
+//! `lane_window` of it, however much of an application's messages is unread.
+//!
 //! Nothing is sent that the receiver has not made room for. What a link took with it is sent again when the link has
 //! ended, or when nothing was acknowledged for a while. A single item with nothing ahead of it may go by
 //! datagram, which is quicker and may be lost: whatever follows it takes it along.
@@ -20,13 +24,14 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::Cx;
+use crate::config::Config;
 use crate::error::Code;
 use crate::id::RunId;
 use crate::members::Members;
 use crate::message::{Body, WEIGHT};
 use crate::outbox::{Completion, Destination, Outbox, Via};
 use crate::time::{Duration, Instant};
-use crate::wire::frame::{Frame, Item, ItemKind};
+use crate::wire::frame::{Frame, Item, ItemKind, Lane};
 
 /// A larger message goes by the bulk lane, in parts of this size.
 pub const SMALL_MAX: usize = 16 << 10;
@@ -58,6 +63,8 @@ pub struct Arrived {
     pub kind: ItemKind,
     pub id: u64,
     pub status: u32,
+    /// Of what a stream says.
+    pub after: u64,
     pub body: Body,
 }
 
@@ -75,8 +82,10 @@ pub enum Fate {
 pub struct Lanes {
     of: BTreeMap<RunId, Pair>,
     due: BTreeSet<(Instant, RunId)>,
-    past: VecDeque<(RunId, [Mark; 2])>,
+    past: VecDeque<(RunId, [Mark; LANES])>,
     sessions: u64,
+    /// Bytes in the lanes of streams.
+    streaming: usize,
 }
 
 /// How far an inbound lane has come: all before this item has been handed out.
@@ -86,16 +95,20 @@ struct Mark {
     next: u64,
 }
 
-/// Both directions of both lanes.
+/// Both directions of all lanes.
 #[derive(Debug, Default)]
 struct Pair {
-    out: [Option<Out>; 2],
-    inbound: [In; 2],
+    out: [Option<Out>; LANES],
+    inbound: [In; LANES],
     due: Option<Instant>,
+    /// Its part of [`Lanes::streaming`].
+    streaming: usize,
 }
 
-const SMALL: usize = 0;
-const BULK: usize = 1;
+const LANES: usize = Lane::ALL.len();
+const SMALL: usize = Lane::Small as usize;
+const BULK: usize = Lane::Bulk as usize;
+const STREAM: usize = Lane::Stream as usize;
 
 #[derive(Debug)]
 struct Out {
@@ -133,10 +146,10 @@ impl Queued {
         self.to == self.letter.body.data().len()
     }
 
-    fn item(&self, bulk: bool, session: u64, seq: u64) -> Item<'_> {
+    fn item(&self, lane: Lane, session: u64, seq: u64) -> Item<'_> {
         let Letter { kind, id, status, body, receipt } = &self.letter;
         Item {
-            bulk,
+            lane,
             prompt: receipt.is_some() && self.is_last(),
             session,
             seq,
@@ -171,7 +184,6 @@ struct In {
 struct Held {
     arrived: Arrived,
     rest: u64,
-    after: u64,
 }
 
 /// The parts of a message so far. Without `data` it is larger than a message may be, and only counted through.
@@ -192,9 +204,14 @@ impl Lanes {
         self.of.is_empty()
     }
 
-    /// Bytes that wait for that member's acknowledgement.
+    /// Bytes of messages that wait for that member's acknowledgement.
     pub fn waiting(&self, run: RunId) -> usize {
-        self.of.get(&run).map_or(0, |pair| pair.out.iter().flatten().map(|out| out.bytes).sum())
+        self.of.get(&run).map_or(0, Pair::waiting)
+    }
+
+    /// Bytes of streams that wait for members' acknowledgement, all together.
+    pub fn streaming(&self) -> usize {
+        self.streaming
     }
 
     /// Queues a message and sends what there is room for. False, and nothing is queued, where `send_queue` bytes wait
@@ -203,7 +220,7 @@ impl Lanes {
         let Some(run) = to.run else { return false };
         let size = letter.body.len() + WEIGHT;
         let pair = Lanes::pair(&mut self.of, &mut self.past, run);
-        let waiting: usize = pair.out.iter().flatten().map(|out| out.bytes).sum();
+        let waiting = pair.waiting();
         if waiting > 0 && waiting + size > cx.config.send_queue {
             return false;
         }
@@ -220,7 +237,7 @@ impl Lanes {
             self.sessions += 1;
             Out::new(self.sessions)
         });
-        out.push(letter, after);
+        out.push(letter, after, SMALL_MAX);
         let via = pair.flush(cx, to);
         // On what goes there anyway.
         pair.acknowledge(cx, to, room, Some(via));
@@ -228,7 +245,26 @@ impl Lanes {
         true
     }
 
-    /// Takes an item. What is complete with it is appended to `arrived`, in order. `room`: what may come in each lane.
+    /// Queues what a stream says, each whole. [`Lanes::flush`] follows. Its own window bounds it.
+    pub fn push_of_stream(&mut self, run: RunId, letter: Letter, after: u64) {
+        let pair = Lanes::pair(&mut self.of, &mut self.past, run);
+        let out = pair.out[STREAM].get_or_insert_with(|| {
+            self.sessions += 1;
+            Out::new(self.sessions)
+        });
+        out.push(letter, after, usize::MAX);
+    }
+
+    /// Sends what there is room for.
+    pub fn flush(&mut self, cx: &mut Cx<'_>, to: Destination, room: u64) {
+        let Some((run, pair)) = to.run.and_then(|run| Some((run, self.of.get_mut(&run)?))) else { return };
+        let via = pair.flush(cx, to);
+        pair.acknowledge(cx, to, room, Some(via));
+        self.rearm(run);
+    }
+
+    /// Takes an item. What is complete with it is appended to `arrived`, in order. `room`: what may come in each lane of
+    /// messages.
     pub fn on_item(
         &mut self,
         cx: &mut Cx<'_>,
@@ -239,7 +275,7 @@ impl Lanes {
         arrived: &mut Vec<Arrived>,
     ) -> Fate {
         let pair = Lanes::pair(&mut self.of, &mut self.past, by);
-        let which = usize::from(item.bulk);
+        let which = item.lane as usize;
         let limits = (cx.config.lane_window, cx.config.max_message);
         let inbound = &mut pair.inbound[which];
         if item.session < inbound.session {
@@ -248,7 +284,8 @@ impl Lanes {
         if item.session > inbound.session {
             *inbound = In { session: item.session, ..In::default() };
         }
-        let fate = match item.seq == inbound.next && inbound.held.is_empty() && item.after == 0 {
+        let waits = which == BULK && item.after > 0;
+        let fate = match item.seq == inbound.next && inbound.held.is_empty() && !waits {
             true => {
                 inbound.take(&item, limits.1, arrived);
                 Fate::Taken
@@ -265,7 +302,7 @@ impl Lanes {
             false => cx.now.mono + cx.config.gossip_flush,
         };
         inbound.ack = Some(inbound.ack.map_or(soon, |at| at.min(soon)));
-        inbound.told = inbound.told.min(room);
+        inbound.told = inbound.told.min(room_in(which, room, cx.config));
         inbound.by_stream = via == Via::Stream;
         self.rearm(by);
         fate
@@ -276,14 +313,14 @@ impl Lanes {
         &mut self,
         cx: &mut Cx<'_>,
         from: Destination,
-        bulk: bool,
+        lane: Lane,
         session: u64,
         upto: u64,
         room: u64,
     ) -> bool {
         let Some(run) = from.run else { return false };
         let Some(pair) = self.of.get_mut(&run) else { return false };
-        let Some(out) = pair.out[usize::from(bulk)].as_mut().filter(|out| out.session == session) else { return false };
+        let Some(out) = pair.out[lane as usize].as_mut().filter(|out| out.session == session) else { return false };
         if upto < out.base {
             // An old one; or it has lost what it knew.
             if out.tries >= DOUBLINGS {
@@ -292,7 +329,7 @@ impl Lanes {
                 self.sessions += 1;
                 out.begin_anew(self.sessions, &mut lost);
                 // Its items say how many of the other lane are ahead of them: these have other numbers now.
-                if let Some(bulk) = pair.out[BULK].as_mut().filter(|_| !bulk) {
+                if let Some(bulk) = pair.out[BULK].as_mut().filter(|_| lane == Lane::Small) {
                     self.sessions += 1;
                     bulk.begin_anew(self.sessions, &mut lost);
                     bulk.queue.iter_mut().for_each(|item| item.after = 0);
@@ -307,7 +344,7 @@ impl Lanes {
             }
         }
         pair.flush(cx, from);
-        let waiting: usize = pair.out.iter().flatten().map(|out| out.bytes).sum();
+        let waiting = pair.waiting();
         self.rearm(run);
         waiting <= cx.config.send_queue / 2
     }
@@ -318,11 +355,11 @@ impl Lanes {
         if room < half {
             return;
         }
-        let starved = |pair: &Pair| pair.inbound.iter().any(|i| i.session > 0 && i.told < half);
+        let starved = |pair: &Pair| pair.inbound[..STREAM].iter().any(|i| i.session > 0 && i.told < half);
         let runs: Vec<RunId> = self.of.iter().filter(|(_, pair)| starved(pair)).map(|(&run, _)| run).collect();
         for run in runs {
             if let Some(pair) = self.of.get_mut(&run) {
-                for inbound in pair.inbound.iter_mut().filter(|i| i.session > 0 && i.told < half) {
+                for inbound in pair.inbound[..STREAM].iter_mut().filter(|i| i.session > 0 && i.told < half) {
                     inbound.ack = Some(cx.now.mono);
                 }
             }
@@ -355,6 +392,7 @@ impl Lanes {
     /// Its run is listed no more.
     pub fn forget(&mut self, run: RunId) {
         let Some(pair) = self.of.remove(&run) else { return };
+        self.streaming -= pair.streaming;
         if let Some(due) = pair.due {
             self.due.remove(&(due, run));
         }
@@ -369,12 +407,12 @@ impl Lanes {
 
     fn pair<'a>(
         of: &'a mut BTreeMap<RunId, Pair>,
-        past: &mut VecDeque<(RunId, [Mark; 2])>,
+        past: &mut VecDeque<(RunId, [Mark; LANES])>,
         run: RunId,
     ) -> &'a mut Pair {
         of.entry(run).or_insert_with(|| {
             let known = past.iter().position(|(known, _)| *known == run).and_then(|i| past.remove(i));
-            let marks = known.map_or([Mark::default(); 2], |(_, marks)| marks);
+            let marks = known.map_or([Mark::default(); LANES], |(_, marks)| marks);
             let inbound = marks.map(|Mark { session, next }| In { session, next, ..In::default() });
             Pair { inbound, ..Pair::default() }
         })
@@ -416,15 +454,28 @@ impl Lanes {
             }
             pair.due = next;
         }
+        let streaming = pair.out[STREAM].as_ref().map_or(0, |out| out.bytes);
+        self.streaming = self.streaming + streaming - pair.streaming;
+        pair.streaming = streaming;
     }
 }
 
+/// What may come in that lane.
+fn room_in(which: usize, room: u64, config: &Config) -> u64 {
+    if which == STREAM { config.lane_window as u64 } else { room }
+}
+
 impl Pair {
+    /// Bytes of messages that wait for an acknowledgement.
+    fn waiting(&self) -> usize {
+        self.out[..STREAM].iter().flatten().map(|out| out.bytes).sum()
+    }
+
     /// By what it went.
     fn flush(&mut self, cx: &mut Cx<'_>, to: Destination) -> Via {
         let mut via = to.via;
         for (which, out) in self.out.iter_mut().enumerate() {
-            via = out.as_mut().and_then(|out| out.flush(cx, to, which == BULK)).unwrap_or(via);
+            via = out.as_mut().and_then(|out| out.flush(cx, to, Lane::ALL[which])).unwrap_or(via);
         }
         via
     }
@@ -437,7 +488,7 @@ impl Pair {
             out.again = None;
             // With no room at all one item asks whether there is some.
             out.room = out.room.max(out.queue.front().map_or(0, |q| q.len() as u64));
-            out.flush(cx, to, which == BULK);
+            out.flush(cx, to, Lane::ALL[which]);
         }
     }
 
@@ -447,9 +498,10 @@ impl Pair {
             if inbound.ack.is_none_or(|at| via.is_none() && at > cx.now.mono) {
                 continue;
             }
-            let room = room.saturating_sub(inbound.held_bytes as u64);
+            let room = room_in(which, room, cx.config).saturating_sub(inbound.held_bytes as u64);
             (inbound.ack, inbound.owed, inbound.told) = (None, 0, room);
-            let ack = Frame::ItemAck { bulk: which == BULK, session: inbound.session, upto: inbound.next, room };
+            let lane = Lane::ALL[which];
+            let ack = Frame::ItemAck { lane, session: inbound.session, upto: inbound.next, room };
             let back = if inbound.by_stream { Via::Stream } else { to.via };
             cx.out.send(Destination { via: via.unwrap_or(back), ..to }, &ack);
         }
@@ -460,14 +512,14 @@ impl Pair {
         let small = self.inbound[SMALL].next;
         let inbound = &mut self.inbound[which];
         while let Some(first) = inbound.held.first_entry() {
-            if *first.key() != inbound.next || (which == BULK && first.get().after > small) {
+            if *first.key() != inbound.next || (which == BULK && first.get().arrived.after > small) {
                 return;
             }
-            let Held { arrived: Arrived { kind, id, status, body }, rest, after } = first.remove();
+            let Held { arrived: Arrived { kind, id, status, after, body }, rest } = first.remove();
             inbound.held_bytes -= body.len() + WEIGHT;
             let (topic, data, seq) = (body.topic(), body.data(), inbound.next);
             let item = Item {
-                bulk: which == BULK,
+                lane: Lane::ALL[which],
                 prompt: false,
                 session: 0,
                 seq,
@@ -501,11 +553,12 @@ impl Out {
         }
     }
 
-    fn push(&mut self, letter: Letter, after: u64) {
+    /// In parts of at most so many bytes.
+    fn push(&mut self, letter: Letter, after: u64, part: usize) {
         let len = letter.body.data().len();
-        let mut from = 0;
+        let mut from = 0usize;
         loop {
-            let to = len.min(from + SMALL_MAX);
+            let to = len.min(from.saturating_add(part));
             let part = Queued { letter: letter.clone(), from, to, after };
             self.bytes += part.len();
             self.queue.push_back(part);
@@ -516,12 +569,12 @@ impl Out {
         }
     }
 
-    fn flush(&mut self, cx: &mut Cx<'_>, to: Destination, bulk: bool) -> Option<Via> {
+    fn flush(&mut self, cx: &mut Cx<'_>, to: Destination, lane: Lane) -> Option<Via> {
         let unsent = self.queue.len() - (self.sent - self.base) as usize;
         if unsent == 0 {
             return None;
         }
-        let alone = self.flying == 0 && unsent == 1 && !bulk && self.tries == 0;
+        let alone = self.flying == 0 && unsent == 1 && lane == Lane::Small && self.tries == 0;
         if self.loose {
             self.rewind();
         }
@@ -532,7 +585,7 @@ impl Out {
             if (self.flying + len) as u64 > self.room {
                 break;
             }
-            cx.out.send(Destination { via, ..to }, &Frame::Item(item.item(bulk, self.session, self.sent)));
+            cx.out.send(Destination { via, ..to }, &Frame::Item(item.item(lane, self.session, self.sent)));
             self.flying += len;
             self.sent += 1;
         }
@@ -604,9 +657,9 @@ impl In {
             return Fate::Refused;
         }
         let body = Body::read(item.topic, item.data);
-        let arrived = Arrived { kind: item.kind, id: item.id, status: item.status, body };
+        let arrived = Arrived { kind: item.kind, id: item.id, status: item.status, after: item.after, body };
         self.held_bytes += len;
-        self.held.insert(item.seq, Held { arrived, rest: item.rest, after: item.after });
+        self.held.insert(item.seq, Held { arrived, rest: item.rest });
         Fate::Taken
     }
 
@@ -632,7 +685,7 @@ impl In {
                 Body::read(partial.topic.topic(), &data)
             }
         };
-        arrived.push(Arrived { kind: item.kind, id: item.id, status: item.status, body });
+        arrived.push(Arrived { kind: item.kind, id: item.id, status: item.status, after: item.after, body });
     }
 }
 
@@ -788,8 +841,8 @@ mod tests {
                             self.at(side, |l, cx, _| l.on_item(cx, run(1 - side), via, item, room, &mut arrived));
                         self.fates.push(fate);
                     }
-                    Frame::ItemAck { bulk, session, upto, room } => {
-                        self.at(side, |l, cx, _| l.on_ack(cx, by, bulk, session, upto, room));
+                    Frame::ItemAck { lane, session, upto, room } => {
+                        self.at(side, |l, cx, _| l.on_ack(cx, by, lane, session, upto, room));
                     }
                     other => panic!("{other}"),
                 }

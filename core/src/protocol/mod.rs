@@ -16,6 +16,7 @@ pub mod probe;
 pub mod query;
 pub mod request;
 pub mod rumor;
+pub mod stream;
 pub mod suspicion;
 
 use crate::config::Config;

@@ -12,6 +12,7 @@ use super::lock::{Condvar, Mutex, MutexGuard};
 
 use super::message::{AnswerFn, Message, MessageFn};
 use super::node::{Progress, QueryHandler};
+use super::stream::{Stream, StreamFn};
 use crate::error;
 use crate::message::{Body, is_same_topic};
 use crate::view::Event;
@@ -70,23 +71,29 @@ pub(crate) const ALL_TOPICS: &str = "*";
 enum Wants {
     Events(u32),
     Topic(String),
+    Streams(String),
 }
 
 enum Call {
     Event(EventFn),
     Message(MessageFn),
+    Stream(StreamFn),
 }
 
 impl Handler {
     fn mask(&self) -> u32 {
         match self.wants {
             Wants::Events(mask) => mask,
-            Wants::Topic(_) => 0,
+            Wants::Topic(_) | Wants::Streams(_) => 0,
         }
     }
 
     fn listens_to(&self, topic: &str) -> bool {
         matches!(&self.wants, Wants::Topic(own) if is_same_topic(own, topic) || own == ALL_TOPICS)
+    }
+
+    fn takes_streams_of(&self, topic: &str) -> bool {
+        matches!(&self.wants, Wants::Streams(own) if own == topic || own == ALL_TOPICS)
     }
 }
 
@@ -142,6 +149,11 @@ impl Callbacks {
         Listeners(self.handlers.lock())
     }
 
+    /// Somebody takes the streams of this topic.
+    pub(crate) fn takes_streams_of(&self, topic: &str) -> bool {
+        self.handlers.lock().iter().any(|h| h.takes_streams_of(topic))
+    }
+
     /// Somebody listens to this kind.
     pub(crate) fn wants(&self, kind: u32) -> bool {
         self.mask.load(Acquire) & kind != 0
@@ -159,6 +171,11 @@ impl Callbacks {
     /// The same for messages.
     pub(crate) fn listen(&self, topic: &str, from: u64, f: MessageFn) -> Option<u64> {
         self.add_one(Wants::Topic(topic.into()), from, Call::Message(f))
+    }
+
+    /// The same for streams that members open.
+    pub(crate) fn take_streams(&self, topic: &str, from: u64, f: StreamFn) -> Option<u64> {
+        self.add_one(Wants::Streams(topic.into()), from, Call::Stream(f))
     }
 
     fn add_one(&self, wants: Wants, from: u64, call: Call) -> Option<u64> {
@@ -299,6 +316,24 @@ impl Pass<'_> {
             self.run_one(handler, call).into_iter().for_each(&mut panicked);
         }
         heard
+    }
+
+    /// Gives a stream to the first that takes it, and back where there is none; and the text of a panic.
+    pub(crate) fn give(&self, number: u64, stream: Stream) -> (Option<Stream>, Option<String>) {
+        let takes = |h: &&Arc<Handler>| h.from <= number && h.takes_streams_of(stream.topic());
+        let handlers: Vec<Arc<Handler>> = self.0.handlers.lock().iter().filter(takes).cloned().collect();
+        let mut stream = Some(stream);
+        for handler in handlers {
+            let panicked = self.run_one(&handler, |call| {
+                if let (Call::Stream(f), Some(stream)) = (call, stream.take()) {
+                    f(stream);
+                }
+            });
+            if stream.is_none() {
+                return (None, panicked);
+            }
+        }
+        (stream, None)
     }
 
     /// Answers with the text of a panic.

@@ -11,15 +11,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, OnceLock};
+use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::lock::{Condvar, Mutex};
 
 use super::message::{AnswerFn, Message};
 use super::node::{Progress, QueryHandler};
-use super::signal::Signal;
+use super::signal::Level;
+use super::stream::Stream;
 use crate::error::Result;
 use crate::id::NodeName;
 use crate::message::{Body, Manner, WEIGHT};
@@ -52,17 +53,15 @@ pub(crate) enum Item {
     Answer(AnswerFn, Result<Body>),
     /// What becomes of a question to many; for a handler, or for the queue's own reader.
     Progress(Option<Arc<QueryHandler>>, Progress),
+    /// A member has opened it.
+    Stream(Stream),
 }
 
 #[derive(Debug)]
 pub(crate) struct Inbox {
     state: Mutex<State>,
     ready: Condvar,
-    /// Made when somebody asks for it.
-    signal: OnceLock<Signal>,
-    /// What the signal says. Locked before the state, and while the signal is changed: who pushes under the engine's
-    /// lock waits for no system call.
-    raised: Mutex<bool>,
+    level: Level,
 }
 
 #[derive(Debug)]
@@ -97,7 +96,7 @@ impl Inbox {
             closed: false,
             ends_readable,
         };
-        Inbox { state: Mutex::new(state), ready: Condvar::new(), signal: OnceLock::new(), raised: Mutex::new(false) }
+        Inbox { state: Mutex::new(state), ready: Condvar::new(), level: Level::default() }
     }
 
     /// Queues without waking anybody, so that it can be done under the engine's lock. [`Inbox::announce`] follows.
@@ -150,8 +149,19 @@ impl Inbox {
         }
         match item {
             Item::Progress(_, progress) => Some(progress),
-            Item::Event(_) | Item::Message(_) | Item::Answer(..) => None,
+            Item::Event(_) | Item::Message(_) | Item::Answer(..) | Item::Stream(_) => None,
         }
+    }
+
+    /// Comes back where the inbox is closed.
+    pub(crate) fn push_stream(&self, stream: Stream) -> Option<Stream> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Some(stream);
+        }
+        let number = state.queue.take_number();
+        state.messages.items.push_back((number, Item::Stream(stream)));
+        None
     }
 
     /// Wakes the reader where something waits for it.
@@ -291,22 +301,12 @@ impl Inbox {
 
     /// A descriptor that is readable while the reader is wanted.
     pub(crate) fn fd(&self) -> io::Result<RawFd> {
-        if self.signal.get().is_none() {
-            let _ = self.signal.set(Signal::new()?);
-        }
-        self.level();
-        Ok(self.signal.get().map_or(-1, |s| s.as_raw_fd()))
+        self.level.fd(|| self.state.lock().wants_reader())
     }
 
     /// Makes the descriptor say what is so.
     fn level(&self) {
-        let Some(signal) = self.signal.get() else { return };
-        let mut raised = self.raised.lock();
-        let wanted = self.state.lock().wants_reader();
-        if wanted != *raised {
-            *raised = wanted;
-            if wanted { signal.raise() } else { signal.lower() }
-        }
+        self.level.set(|| self.state.lock().wants_reader());
     }
 }
 
@@ -396,6 +396,7 @@ impl std::fmt::Debug for Item {
             Item::Message(message) => message.fmt(f),
             Item::Answer(_, answer) => answer.fmt(f),
             Item::Progress(_, progress) => progress.fmt(f),
+            Item::Stream(stream) => stream.fmt(f),
         }
     }
 }

@@ -26,6 +26,7 @@ mod share;
 #[allow(unsafe_code)]
 mod signal;
 mod stats;
+mod stream;
 mod tcp;
 #[allow(unsafe_code)]
 mod threads;
@@ -40,3 +41,4 @@ pub use node::{
 };
 pub use share::Runtime;
 pub use stats::{RuntimeCounters, StatDesc, Stats};
+pub use stream::Stream;

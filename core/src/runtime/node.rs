@@ -15,6 +15,7 @@
 
 mod query;
 mod queue;
+mod stream;
 mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,12 +40,13 @@ use super::open::{self, Opened};
 use super::outgoing::Outgoing;
 use super::share::{Inner, Runtime, forked};
 use super::stats::{Stats, Tally};
+use super::stream::Pipe;
 use super::{clock, resolver, threads};
 use crate::config::{self, Config};
 use crate::engine::{Counters, Engine, Input};
 use crate::error::{Code, Error, Result};
 use crate::id::{NodeName, RunId};
-use crate::message::Body;
+use crate::message::{Body, StreamId};
 use crate::outbox::{Completion, Outbox, Packet, Via};
 use crate::time::{Duration, Instant, Now};
 use crate::view::{Event, EventKind, View};
@@ -74,7 +76,7 @@ pub enum Wait {
 
 impl Wait {
     /// `None`: for ever.
-    fn deadline(self) -> Option<Clock> {
+    pub(crate) fn deadline(self) -> Option<Clock> {
         match self {
             Wait::Now => Some(Clock::now()),
             Wait::For(d) => Clock::now().checked_add(d),
@@ -378,6 +380,8 @@ pub(crate) struct Live {
     gatherers: BTreeMap<u64, Gatherer>,
     /// Those who wait for room in a member's queue.
     writers: BTreeMap<String, Vec<Sender<()>>>,
+    /// Byte streams of which something may still come, or be said.
+    streams: BTreeMap<StreamId, Arc<Pipe>>,
     /// What the driver has set its timer to.
     armed: Option<Instant>,
 }
@@ -441,6 +445,7 @@ enum Wake {
     Reader(Arc<Inbox>),
     /// It is over, and its queue closes.
     Gathered(Gatherer),
+    Stream(Arc<Pipe>),
 }
 
 /// Who thinks: the driver sees to timers and links itself, others must tell it.
@@ -633,6 +638,7 @@ impl Shared {
             askers: BTreeMap::new(),
             gatherers: BTreeMap::new(),
             writers: BTreeMap::new(),
+            streams: BTreeMap::new(),
             armed: None,
         };
         self.version.store(live.engine.view_version(), Release);
@@ -712,6 +718,10 @@ impl Shared {
     fn bury(&self, live: Option<Live>) {
         let Some(mut live) = live else { return };
         let now = clock::now();
+        for pipe in std::mem::take(&mut live.streams).into_values() {
+            pipe.end(self.interrupted());
+            pipe.announce();
+        }
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let view = live.engine.view(now);
             *self.last.lock() = Last { view: Some(view), counters: live.engine.counters().clone() };
@@ -830,8 +840,10 @@ impl Shared {
             }
             let value = f(live, out);
             self.sift(live, now, out);
-            let (wakes, answers) = self.complete(live, out);
-            let tell = answers || !out.events.is_empty() || !out.messages.is_empty();
+            self.sift_streams(live, now, out);
+            let (mut wakes, answers) = self.complete(live, out);
+            let opened = self.hand_out_streams(live, out, &mut wakes);
+            let tell = answers || opened || !out.events.is_empty() || !out.messages.is_empty();
             let has_outgoing = self.hand_over(live, out);
             self.version.store(live.engine.view_version(), Release);
             let deadline = live.engine.deadline(now.mono);
@@ -921,6 +933,10 @@ impl Shared {
                     }
                     Wake::Gathered(gatherer) => {
                         drop(gatherer);
+                        true
+                    }
+                    Wake::Stream(pipe) => {
+                        pipe.announce();
                         true
                     }
                 };

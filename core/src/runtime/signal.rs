@@ -2,6 +2,38 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::OnceLock;
+
+use super::lock::Mutex;
+
+/// One that says what is so, once somebody has asked for it.
+#[derive(Debug, Default)]
+pub(crate) struct Level {
+    signal: OnceLock<Signal>,
+    /// What it says. Locked before what it is about, and while the signal is changed: who changes that under the
+    /// engine's lock waits for no system call.
+    raised: Mutex<bool>,
+}
+
+impl Level {
+    pub(crate) fn fd(&self, is_so: impl FnOnce() -> bool) -> io::Result<RawFd> {
+        if self.signal.get().is_none() {
+            let _ = self.signal.set(Signal::new()?);
+        }
+        self.set(is_so);
+        Ok(self.signal.get().map_or(-1, |s| s.as_raw_fd()))
+    }
+
+    pub(crate) fn set(&self, is_so: impl FnOnce() -> bool) {
+        let Some(signal) = self.signal.get() else { return };
+        let mut raised = self.raised.lock();
+        let wanted = is_so();
+        if wanted != *raised {
+            *raised = wanted;
+            if wanted { signal.raise() } else { signal.lower() }
+        }
+    }
+}
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod imp {

@@ -72,6 +72,8 @@ runtime_counters! {
     events_coalesced: "membership events folded into later ones because the application was behind",
     events_dropped: "events dropped because the inbox or a queue was full",
     messages_unheard: "messages dropped because nobody listens to their topic",
+    streams_unheard: "byte streams of members that were refused because nobody listens to their topic",
+    stream_bytes_unread: "bytes of byte streams that have come and were not read, now",
     handler_panics: "panics of the application's handlers",
     log_dropped: "log lines dropped because too many waited",
 }

@@ -65,6 +65,8 @@ rules! {
     Mail = "mail";
     // See `swarm::polls`.
     Polls = "polls";
+    // See `swarm::flow`.
+    Flow = "flow";
     // In the end: see `swarm`.
     Agreement = "agreement";
     Delivered = "delivered";

@@ -21,7 +21,7 @@ use crate::engine::{Engine, Identity, Inbound, Input, Mutant};
 use crate::error::Result;
 use crate::id::{Epoch, NodeName, RunId, Version};
 use crate::message::{Body, Delivery, Manner, ToAll};
-use crate::outbox::{Completion, Destination, Outbox, Via};
+use crate::outbox::{Completion, Destination, Outbox, Streamed, Via};
 use crate::rng::{Rng, mix};
 use crate::time::{Duration, Instant, Now, Wall, nanos};
 use crate::view::{Event, EventKind, Member, MemberState, View};
@@ -247,6 +247,7 @@ struct Node {
     events: Vec<(Instant, Event)>,
     messages: Vec<(Instant, Delivery)>,
     completions: Vec<Completion>,
+    streams: Vec<Streamed>,
     config: Arc<Config>,
     envelope: Option<Box<Envelope>>,
     sessions: Option<Box<Sessions>>,
@@ -687,6 +688,11 @@ impl World {
         &self.nodes[i].completions
     }
 
+    /// What became of byte streams of its present run.
+    pub fn streams(&self, i: NodeIndex) -> &[Streamed] {
+        &self.nodes[i].streams
+    }
+
     /// Packets and bytes that `i` sent, in all its runs.
     pub fn sent_by(&self, i: NodeIndex) -> (u64, u64) {
         self.nodes[i].sent
@@ -853,6 +859,7 @@ impl World {
             events: Vec::new(),
             messages: Vec::new(),
             completions: Vec::new(),
+            streams: Vec::new(),
             config,
             envelope,
             sessions,
@@ -1116,6 +1123,7 @@ impl World {
             }
         }
         self.nodes[i].completions.append(&mut out.completions);
+        self.nodes[i].streams.append(&mut out.streams);
         for p in 0..out.len() {
             let to = out.destination(p);
             let via = if self.nodes[i].config.transport == Transport::Tcp { Via::Stream } else { to.via };

@@ -29,8 +29,8 @@
 //! | 35 | TABLE_PULL | a newcomer: the next part of the table | cursor |
 //! | 36 | TABLE_NEXT | end of this part | next cursor, 0 at the end |
 //! | 40 | MESSAGE | to one member, best effort | topic · data |
-//! | 41 | ITEM | the same in a lane: in order, until it is acknowledged | flags · session · seq · kind · id · status · rest · after · topic · data |
-//! | 42 | ITEM_ACK | all before this item have arrived, and so much more may come | flags · session · upto · room |
+//! | 41 | ITEM | in a lane, in order, until it is acknowledged: a message or a part of one, or what a byte stream wants | flags · session · seq · kind · id · status · rest · after · topic · data |
+//! | 42 | ITEM_ACK | all before this item of the lane have arrived, and so much more may come | flags · session · upto · room |
 //! | 48 | OVERLAY_JOIN | HyParView §4.3: to a contact, by who has no neighbour | – |
 //! | 49 | FORWARD_JOIN | it walks from there | steps left · who joins (run 8 B · address) |
 //! | 50 | NEIGHBOR | HyParView §4.4: be my neighbour | flags · sender's record |
@@ -208,7 +208,7 @@ pub enum Frame<'a> {
     },
     Item(Item<'a>),
     ItemAck {
-        bulk: bool,
+        lane: Lane,
         session: u64,
         upto: u64,
         room: u64,
@@ -264,21 +264,21 @@ pub enum Frame<'a> {
 /// A message in a lane, or a part of one. Parts of one message follow each other; the last has `rest` 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item<'a> {
-    /// Of the lane for large messages, or of that for small ones.
-    pub bulk: bool,
+    pub lane: Lane,
     /// Acknowledge it at once.
     pub prompt: bool,
     /// Counts how often this lane was begun in the sender's run.
     pub session: u64,
     pub seq: u64,
     pub kind: ItemKind,
-    /// The question's, as its asker counts.
+    /// The question's, as its asker counts. A stream's: twice its opener's number, and 1 more on the way back to its opener.
     pub id: u64,
-    /// A reply's: 0, or an error code without its sign.
+    /// A reply's: 0, or an error code without its sign. So is STREAM_RESET's; STREAM_OPEN and STREAM_DATA: flags.
     pub status: u32,
     /// Bytes of the message that are in later items.
     pub rest: u64,
-    /// In the lane for large messages: items of the other lane that must be handed out before it.
+    /// In the lane for large messages: items of the lane for small ones that must be handed out before it. Of a stream: what
+    /// of it comes before; with STREAM_OPEN and STREAM_WINDOW up to where it may go.
     pub after: u64,
     pub topic: &'a str,
     pub data: &'a [u8],
@@ -347,10 +347,60 @@ impl ItemKind {
     pub const HEARD: ItemKind = ItemKind(4);
     /// One of the two, by way of another member.
     pub const RELAY: ItemKind = ItemKind(5);
+    /// I want a byte stream both ways, under this topic.
+    pub const STREAM_OPEN: ItemKind = ItemKind(8);
+    /// Some of its bytes.
+    pub const STREAM_DATA: ItemKind = ItemKind(9);
+    /// You may send up to here; or just: are you still there?
+    pub const STREAM_WINDOW: ItemKind = ItemKind(10);
+    /// There are no more bytes from me.
+    pub const STREAM_FIN: ItemKind = ItemKind(11);
+    /// I have nothing to do with it any more.
+    pub const STREAM_RESET: ItemKind = ItemKind(12);
+
+    pub const OF_STREAMS: [(ItemKind, &'static str); 5] = [
+        (ItemKind::STREAM_OPEN, "STREAM_OPEN"),
+        (ItemKind::STREAM_DATA, "STREAM_DATA"),
+        (ItemKind::STREAM_WINDOW, "STREAM_WINDOW"),
+        (ItemKind::STREAM_FIN, "STREAM_FIN"),
+        (ItemKind::STREAM_RESET, "STREAM_RESET"),
+    ];
+}
+
+/// Which of the lanes between two members. None waits for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Of small messages.
+    Small,
+    /// Of messages in parts.
+    Bulk,
+    /// Of byte streams.
+    Stream,
+}
+
+impl Lane {
+    pub const ALL: [Lane; 3] = [Lane::Small, Lane::Bulk, Lane::Stream];
+
+    fn of(flags: u8) -> Lane {
+        match (flags & STREAM != 0, flags & BULK != 0) {
+            (true, _) => Lane::Stream,
+            (false, true) => Lane::Bulk,
+            (false, false) => Lane::Small,
+        }
+    }
+
+    fn flags(self) -> u8 {
+        match self {
+            Lane::Small => 0,
+            Lane::Bulk => BULK,
+            Lane::Stream => STREAM,
+        }
+    }
 }
 
 const BULK: u8 = 1;
 const PROMPT: u8 = 2;
+const STREAM: u8 = 4;
 
 /// A node that others may speak to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -583,8 +633,8 @@ impl<'a> Frame<'a> {
                 w.bytes(data);
             }
             Frame::Item(item) => item.write(w),
-            Frame::ItemAck { bulk, session, upto, room } => {
-                w.byte(if bulk { BULK } else { 0 });
+            Frame::ItemAck { lane, session, upto, room } => {
+                w.byte(lane.flags());
                 [session, upto, room].into_iter().for_each(|v| w.varint(v));
             }
             Frame::OverlayJoin => {}
@@ -703,7 +753,7 @@ impl<'a> Frame<'a> {
             MESSAGE => Frame::Message { topic: topic(r)?, data: r.bytes()? },
             ITEM => Frame::Item(Item::read(r)?),
             ITEM_ACK => Frame::ItemAck {
-                bulk: r.byte()? & BULK != 0,
+                lane: Lane::of(r.byte()?),
                 session: r.counter()?,
                 upto: r.counter()?,
                 room: r.varint()?,
@@ -835,7 +885,7 @@ impl<'a> Record<'a> {
 impl<'a> Item<'a> {
     #[inline]
     fn write(&self, w: &mut Writer<'_>) {
-        w.byte((u8::from(self.bulk) * BULK) | (u8::from(self.prompt) * PROMPT));
+        w.byte(self.lane.flags() | (u8::from(self.prompt) * PROMPT));
         [self.session, self.seq, self.kind.0.into(), self.id, self.status.into(), self.rest, self.after]
             .into_iter()
             .for_each(|v| w.varint(v));
@@ -847,7 +897,7 @@ impl<'a> Item<'a> {
     fn read(r: &mut Reader<'a>) -> Read<Item<'a>> {
         let flags = r.byte()?;
         Ok(Item {
-            bulk: flags & BULK != 0,
+            lane: Lane::of(flags),
             prompt: flags & PROMPT != 0,
             session: r.counter()?,
             seq: r.counter()?,
@@ -1191,8 +1241,8 @@ impl fmt::Display for Frame<'_> {
             Frame::TableNext { cursor } => write!(f, "TABLE_NEXT {cursor}"),
             Frame::Message { topic, data } => write!(f, "MESSAGE {topic:?} {} B", data.len()),
             Frame::Item(item) => write!(f, "{item}"),
-            Frame::ItemAck { bulk, session, upto, room } => {
-                write!(f, "ITEM_ACK {} {session} upto {upto} room {room}", lane(bulk))
+            Frame::ItemAck { lane, session, upto, room } => {
+                write!(f, "ITEM_ACK {} {session} upto {upto} room {room}", lane_name(lane))
             }
             Frame::OverlayJoin => write!(f, "OVERLAY_JOIN"),
             Frame::ForwardJoin { ttl, node } => write!(f, "FORWARD_JOIN {:?} ttl {ttl}", node.run),
@@ -1233,14 +1283,18 @@ impl fmt::Display for Frame<'_> {
     }
 }
 
-fn lane(bulk: bool) -> &'static str {
-    if bulk { "bulk" } else { "small" }
+fn lane_name(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Small => "small",
+        Lane::Bulk => "bulk",
+        Lane::Stream => "stream",
+    }
 }
 
 impl fmt::Display for Item<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Item { kind, id, rest, topic, data, .. } = self;
-        write!(f, "ITEM {} {} {}: ", lane(self.bulk), self.session, self.seq)?;
+        write!(f, "ITEM {} {} {}: ", lane_name(self.lane), self.session, self.seq)?;
         match *kind {
             ItemKind::MESSAGE => write!(f, "message")?,
             ItemKind::REQUEST => write!(f, "request {id}")?,
@@ -1248,7 +1302,10 @@ impl fmt::Display for Item<'_> {
             ItemKind::ANSWER => write!(f, "answer {id} status {}", self.status)?,
             ItemKind::HEARD => write!(f, "heard {id}")?,
             ItemKind::RELAY => write!(f, "relay {id}")?,
-            ItemKind(other) => write!(f, "kind {other}")?,
+            ItemKind(other) => match ItemKind::OF_STREAMS.iter().find(|(known, _)| known == kind) {
+                Some((_, name)) => write!(f, "{name} {id} status {} at {}", self.status, self.after)?,
+                None => write!(f, "kind {other}")?,
+            },
         }
         write!(f, " {topic:?} {} B", data.len())?;
         if *rest > 0 { write!(f, ", {rest} B follow") } else { Ok(()) }

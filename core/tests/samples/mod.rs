@@ -3,7 +3,7 @@
 
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::wire::frame::{
-    Beats, Contact, Contacts, Entries, Frame, Gossip, Graft, Ihave, Item, ItemKind, Marks, Record, Runs, Spans,
+    Beats, Contact, Contacts, Entries, Frame, Gossip, Graft, Ihave, Item, ItemKind, Lane, Marks, Record, Runs, Spans,
     StateEntry, SummaryEntry,
 };
 use bruit_core::wire::question::{Terms, Texts};
@@ -89,7 +89,7 @@ impl Stock {
             state: Entries(&self.state),
         };
         let item = Item {
-            bulk: false,
+            lane: Lane::Small,
             prompt: false,
             session: 1,
             seq: 7,
@@ -102,7 +102,7 @@ impl Stock {
             data: b"hello",
         };
         let part = Item {
-            bulk: true,
+            lane: Lane::Bulk,
             prompt: true,
             session: most,
             seq: most,
@@ -113,6 +113,19 @@ impl Stock {
             after: most,
             topic: "0123456789012345678901234567890123456789012345678901234567890123",
             data: &self.runs,
+        };
+        let data = Item {
+            lane: Lane::Stream,
+            prompt: false,
+            session: 2,
+            seq: 3,
+            kind: ItemKind::STREAM_DATA,
+            id: 5,
+            status: 1,
+            rest: 0,
+            after: 70_000,
+            topic: "",
+            data: b"hello",
         };
         let fingerprint = 0x1122_3344_5566_7788;
         let (runs, entries) = (Runs(&self.runs), Entries(&self.state));
@@ -164,8 +177,9 @@ impl Stock {
             ("MESSAGE of nothing", Frame::Message { topic: "", data: b"" }),
             ("ITEM", Frame::Item(item)),
             ("ITEM largest", Frame::Item(part)),
-            ("ITEM_ACK", Frame::ItemAck { bulk: false, session: 1, upto: 8, room: 65_536 }),
-            ("ITEM_ACK largest", Frame::ItemAck { bulk: true, session: most, upto: most, room: u64::MAX }),
+            ("ITEM of a stream", Frame::Item(data)),
+            ("ITEM_ACK", Frame::ItemAck { lane: Lane::Small, session: 1, upto: 8, room: 65_536 }),
+            ("ITEM_ACK largest", Frame::ItemAck { lane: Lane::Bulk, session: most, upto: most, room: u64::MAX }),
             ("OVERLAY_JOIN", Frame::OverlayJoin),
             ("FORWARD_JOIN", Frame::ForwardJoin { ttl: 6, node: Contact { run: id, addr: v4 } }),
             ("NEIGHBOR", Frame::Neighbor { urgent: false, record: None }),

@@ -10,6 +10,7 @@ use super::super::inbox::{Bounds, Inbox, Item, Woke};
 use super::super::lock::Mutex;
 use super::super::message::Message;
 use super::super::share::forked;
+use super::super::stream::Stream;
 use super::{NodeState, Shared, Wait};
 use crate::error::{Code, Error, Result};
 use crate::message::{Body, is_same_topic};
@@ -36,6 +37,7 @@ pub struct MixedQueue(Reader);
 pub enum Heard {
     Event(Event),
     Message(Message),
+    Stream(Stream),
 }
 
 /// One reader's end of a queue.
@@ -50,17 +52,28 @@ pub(crate) struct Queue {
     pub mask: u32,
     /// One that is listened to twice is there twice.
     topics: Mutex<Vec<String>>,
+    /// Of streams that members open.
+    streams: Mutex<Vec<String>>,
     pub inbox: Inbox,
 }
 
 impl Queue {
     fn new(mask: u32, topic: Option<&str>, capacity: usize, bytes: usize) -> Queue {
         let topics = Mutex::new(topic.map(String::from).into_iter().collect());
-        Queue { mask, topics, inbox: Inbox::new(Bounds { capacity, members: 0, bytes }, true) }
+        Queue {
+            mask,
+            topics,
+            streams: Mutex::default(),
+            inbox: Inbox::new(Bounds { capacity, members: 0, bytes }, true),
+        }
     }
 
     pub fn listens_to(&self, topic: &str) -> bool {
         self.topics.lock().iter().any(|own| is_same_topic(own, topic) || own == ALL_TOPICS)
+    }
+
+    pub fn takes_streams_of(&self, topic: &str) -> bool {
+        self.streams.lock().iter().any(|own| own == topic || own == ALL_TOPICS)
     }
 }
 
@@ -102,6 +115,7 @@ impl MixedQueue {
         batch.pop().and_then(|(_, item)| match item {
             Item::Event(event) => Some(Heard::Event(event)),
             Item::Message(message) => Some(Heard::Message(message)),
+            Item::Stream(stream) => Some(Heard::Stream(stream)),
             // Those go to the inbox of the node itself.
             Item::Answer(..) | Item::Progress(..) => None,
         })
@@ -110,19 +124,37 @@ impl MixedQueue {
     /// Messages under this topic, or under all (`"*"`), come from now on. As often as it was called,
     /// [`MixedQueue::ignore`] has to be.
     pub fn listen(&self, topic: &str) -> Result<()> {
+        self.add(topic, |queue| &queue.topics)
+    }
+
+    /// The same for streams that members open.
+    pub fn listen_to_streams(&self, topic: &str) -> Result<()> {
+        self.add(topic, |queue| &queue.streams)
+    }
+
+    fn add(&self, topic: &str, list: fn(&Queue) -> &Mutex<Vec<String>>) -> Result<()> {
         // Refuses what is no topic.
         Body::new(topic, &[])?;
         if self.0.born.elsewhere() {
             return Err(forked());
         }
-        self.0.queue().topics.lock().push(topic.into());
+        list(self.0.queue()).lock().push(topic.into());
         Ok(())
     }
 
     /// Those that wait already stay.
     pub fn ignore(&self, topic: &str) {
+        self.remove(topic, |queue| &queue.topics);
+    }
+
+    /// The same for streams.
+    pub fn ignore_streams(&self, topic: &str) {
+        self.remove(topic, |queue| &queue.streams);
+    }
+
+    fn remove(&self, topic: &str, list: fn(&Queue) -> &Mutex<Vec<String>>) {
         if !self.0.born.elsewhere() {
-            let mut topics = self.0.queue().topics.lock();
+            let mut topics = list(self.0.queue()).lock();
             if let Some(i) = topics.iter().position(|own| own == topic) {
                 topics.remove(i);
             }

@@ -9,6 +9,7 @@ use super::super::callbacks::{Handler, Pass};
 use super::super::inbox::Item;
 use super::super::log::level;
 use super::super::message::{AnswerFn, Message, MessageFn};
+use super::super::stream::Stream;
 use super::{EVER, Live, MessageQueue, MixedQueue, Node, Shared, Wait, Wake, receive};
 use crate::engine::{Said, Sending};
 use crate::error::{Code, Error, Result};
@@ -361,6 +362,7 @@ impl Shared {
                         self.run_progress(pass, &f, progress);
                     }
                 }
+                Item::Stream(stream) => self.give_stream(pass, number, stream),
                 Item::Message(message) => {
                     let listeners = listeners.get_or_insert_with(|| pass.listeners());
                     let heard = pass.hear(listeners, number, &message, |text| {
@@ -379,6 +381,16 @@ impl Shared {
         }
         self.settle();
         count
+    }
+
+    fn give_stream(self: &Arc<Self>, pass: &Pass<'_>, number: u64, stream: Stream) {
+        let (left, panicked) = pass.give(number, stream);
+        panicked.into_iter().for_each(|text| self.handler_panicked("streams", &text));
+        if let Some(stream) = left.filter(|_| pass.is_open()) {
+            self.tally.streams_unheard.fetch_add(1, Relaxed);
+            let text = format!("nobody listens to streams of {:?} there any more", stream.topic());
+            stream.refuse(&text);
+        }
     }
 
     pub(super) fn handler_panicked(self: &Arc<Self>, what: &str, text: &str) {

@@ -66,6 +66,7 @@ moments! {
     Overflowed = "a receive queue overflowed";
     HealedAll = "everything was healed";
     HealedCore = "only a core was healed";
+    StreamWhole = "a byte stream was read to its end, and ended both ways";
     Silenced = "a second node of a name fell silent, or was kept out";
 }
 
@@ -85,6 +86,7 @@ pub const EXEMPT: &[(&str, &str)] = &[
     ("counter origins_forgotten", "max_origins is large"),
     ("counter queries_refused", "an inbox's, and here all is read at once"),
     ("counter answers_refused", "nobody gives a larger answer than it would take"),
+    ("counter streams_broken", "nobody leaves anything out, or sends more of a stream than there is room for"),
     ("counter items_refused", "nobody sends more than its receiver has made room for"),
 ];
 
@@ -107,6 +109,7 @@ impl Point {
         all.extend(EventKind::ALL.iter().map(|&kind| Point::Event(kind)));
         all.extend((0..=u8::MAX).filter(|&kind| kind_name(kind).is_some()).map(Point::Frame));
         all.extend((ItemKind::MESSAGE.0..=ItemKind::RELAY.0).map(Point::Item));
+        all.extend(ItemKind::OF_STREAMS.map(|(kind, _)| Point::Item(kind.0)));
         all.extend((1..=5).map(Point::Refused));
         all.extend((0..Reject::ALL.len()).map(Point::Reject));
         all.extend((0..Counters::ALL.len()).map(Point::Counter));

@@ -10,6 +10,7 @@
 
 mod coverage;
 mod ears;
+mod flow;
 mod mail;
 mod plan;
 mod polls;
@@ -106,6 +107,7 @@ struct Swarm<'a> {
     ears: Ears,
     mail: mail::Mail,
     polls: polls::Polls,
+    flows: flow::Flows,
     coverage: Coverage,
     transcript: Option<Transcript>,
     /// Events read, and runs forgotten, by node.
@@ -139,6 +141,7 @@ impl<'a> Swarm<'a> {
             ears: Ears::default(),
             mail: mail::Mail::default(),
             polls: polls::Polls::default(),
+            flows: flow::Flows::default(),
             coverage: Coverage::default(),
             transcript: None,
             read: Vec::new(),
@@ -154,6 +157,9 @@ impl<'a> Swarm<'a> {
             if n > 0 {
                 self.coverage.hit(Point::Reject(i));
             }
+        }
+        if self.flows.is_any_whole() {
+            self.coverage.hit(Point::Moment(Moment::StreamWhole));
         }
         if self.world.overflowed() > 0 {
             self.coverage.hit(Point::Moment(Moment::Overflowed));
@@ -219,6 +225,9 @@ impl<'a> Swarm<'a> {
         }
         if let Err(what) = self.polls.look(&self.world, i) {
             return Err(self.broken(Rule::Polls, Some(i), what));
+        }
+        if let Err(what) = self.flows.look(&mut self.world, i) {
+            return Err(self.broken(Rule::Flow, Some(i), what));
         }
         self.read_log();
         if let Some(what) = self.ears.listen(&self.world, i) {
@@ -479,6 +488,10 @@ impl<'a> Swarm<'a> {
                 (0..times).for_each(|_| self.mail.say(world, from, to, how, len));
             }
             Action::Ask(i, poll) if world.is_running(who(i)) => self.polls.ask(world, who(i), poll),
+            Action::Flow { from, to, lengths } if world.is_running(who(from)) => {
+                let (from, to) = (who(from), who(to));
+                self.flows.open(&mut self.world, from, to, lengths);
+            }
             Action::Unset(i) if world.is_running(who(i)) => {
                 let gone: Vec<(String, Option<&[u8]>)> = (0..5).map(|k| (format!("k{k}"), None)).collect();
                 let gone: Vec<(&str, Option<&[u8]>)> = gone.iter().map(|(k, v)| (k.as_str(), *v)).collect();
@@ -500,7 +513,8 @@ impl<'a> Swarm<'a> {
             | Action::Unset(_)
             | Action::Say(..)
             | Action::Ask(..)
-            | Action::Send { .. } => {}
+            | Action::Send { .. }
+            | Action::Flow { .. } => {}
         }
     }
 
@@ -724,6 +738,10 @@ impl<'a> Swarm<'a> {
         let rest = suspicion::timeout(config, self.world.len(), 0)
             + config.probe_interval * (config.local_health_max as u32 + 4);
         self.run_until(self.world.now().mono + rest)?;
+        if self.flows.is_used() {
+            // Who was taken for dead, and has nothing to say, asks so often.
+            self.run_until(self.world.now().mono + self.config.sync_interval * 3)?;
+        }
         self.agree()?;
         let core = self.core();
         let before: Vec<usize> = core.iter().map(|&i| self.world.events(i).len()).collect();
@@ -731,6 +749,10 @@ impl<'a> Swarm<'a> {
         self.run_until(self.world.now().mono + PEACE)?;
         let partial = self.plan.is_partial();
         let whole = matches!(self.plan.heal, Heal::All { .. });
+        let open = core.iter().find_map(|&i| self.flows.waits(&self.world, i).filter(|_| whole).map(|what| (i, what)));
+        if let Some((i, what)) = open {
+            return Err(self.broken(Rule::Flow, Some(i), what));
+        }
         let waits = core.iter().find_map(|&i| self.mail.waits(&self.world, i).filter(|_| whole).map(|what| (i, what)));
         if let Some((i, what)) = waits {
             return Err(self.broken(Rule::Mail, Some(i), what));

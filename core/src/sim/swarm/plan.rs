@@ -145,6 +145,12 @@ pub enum Action {
     },
     /// A question to many.
     Ask(Who, Poll),
+    /// A byte stream, with so many bytes each way.
+    Flow {
+        from: Who,
+        to: Who,
+        lengths: [usize; 2],
+    },
 }
 
 /// One thing that the network does, or (`Calm`) does no more.
@@ -225,6 +231,7 @@ faults! {
     Storm = "metadata storm";
     Mail = "messages";
     Polls = "questions to many";
+    Flow = "byte streams";
 }
 
 impl Plan {
@@ -266,6 +273,11 @@ impl Plan {
             faults.push(Fault::Polls);
             Episode { rng: &mut other, n, chaos, actions: &mut actions }.schedule(Fault::Polls);
         }
+        let mut third = Rng::new(seed ^ 0x0066_6c6f_7773);
+        if third.chance(1, 4) {
+            faults.push(Fault::Flow);
+            Episode { rng: &mut third, n, chaos, actions: &mut actions }.schedule(Fault::Flow);
+        }
         // Equal times stay in the order in which they were drawn.
         actions.sort_by_key(|(at, _)| *at);
         let heal = draw_heal(rng, n);
@@ -284,6 +296,11 @@ impl Plan {
         if faults.contains(&Fault::Polls) && other.chance(1, 3) {
             // A few large answers fill it.
             options.push(("send_queue", "64KiB".to_string()));
+        }
+        if faults.contains(&Fault::Flow) && third.chance(1, 2) {
+            options.extend(["stream_window", "lane_window"].map(|key| (key, "64KiB".to_string())));
+            options.push(("max_member_streams", (1 + third.index(4)).to_string()));
+            options.push(("max_streams", (1 + third.index(8)).to_string()));
         }
         if options.iter().any(|(key, _)| *key == "detector") && rng.chance(1, 2) {
             odd.extend((0..n).filter(|i| i % 3 > 0).map(|i| (i, "detector", "swim".to_string())));
@@ -356,8 +373,11 @@ impl Plan {
 /// Few of them, most often; and now and then many.
 fn draw_faults(rng: &mut Rng) -> Vec<Fault> {
     let most = if rng.chance(1, 10) { 20 } else { 5 };
-    let mut all: Vec<Fault> =
-        Fault::ALL.iter().copied().filter(|&fault| !matches!(fault, Fault::Mail | Fault::Polls)).collect();
+    let mut all: Vec<Fault> = Fault::ALL
+        .iter()
+        .copied()
+        .filter(|&fault| !matches!(fault, Fault::Mail | Fault::Polls | Fault::Flow))
+        .collect();
     rng.shuffle(&mut all);
     all.truncate(1 + rng.index(most));
     all
@@ -720,6 +740,11 @@ impl Episode<'_> {
                 // Some need parts on their way back.
                 let len = if e.rng.chance(1, 8) { e.rng.index(30_000) } else { e.rng.index(1_000) };
                 Action::Ask(e.who(), Poll { len, patience, relay, acks, loopback, of })
+            }),
+            Fault::Flow => self.some(20, |e| {
+                let mut length = || 1 << e.rng.index(18);
+                let lengths = [length() - 1, length() - 1];
+                Action::Flow { from: e.who(), to: e.who(), lengths }
             }),
             Fault::Storm => self.some(20, |e| Action::Storm(e.who(), 1 + e.rng.index(8))),
         }
