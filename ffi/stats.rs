@@ -284,6 +284,10 @@ pub struct bruit_stats {
     pub streams_unheard: u64,
     /** bytes of byte streams that have come and were not read, now */
     pub stream_bytes_unread: u64,
+    /** bytes of broadcasts that wait for the application, now */
+    pub broadcasts_waiting: u64,
+    /** broadcasts that the application was too slow for */
+    pub broadcasts_overrun: u64,
 }
 
 /// One counter.
@@ -490,6 +494,8 @@ const FIELDS: &[&str] = &[
     "stream_bytes_waiting",
     "streams_unheard",
     "stream_bytes_unread",
+    "broadcasts_waiting",
+    "broadcasts_overrun",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

@@ -919,6 +919,10 @@ typedef struct bruit_stats {
     uint64_t streams_unheard;
     /** bytes of byte streams that have come and were not read, now */
     uint64_t stream_bytes_unread;
+    /** bytes of broadcasts that wait for the application, now */
+    uint64_t broadcasts_waiting;
+    /** broadcasts that the application was too slow for */
+    uint64_t broadcasts_overrun;
 } bruit_stats;
 
 /** One counter. */

@@ -157,15 +157,34 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// What it counts against `inbox_bytes`, and the application gives back when it is done: nothing where its
-    /// sender is not held up by it.
-    pub fn weight(&self) -> usize {
+    /// What it counts for until the application is done with it.
+    pub fn weight(&self) -> Weight {
+        let bytes = self.body.len() + WEIGHT;
         match self.manner {
-            Manner::Broadcast { .. } => 0,
-            Manner::BestEffort | Manner::Reliable | Manner::Request { .. } | Manner::Query(_) => {
-                self.body.len() + WEIGHT
-            }
+            Manner::Broadcast { .. } => Weight { broadcasts: bytes, direct: 0 },
+            Manner::BestEffort | Manner::Reliable | Manner::Request { .. } | Manner::Query(_) => Weight::direct(bytes),
         }
+    }
+}
+
+/// Bytes of messages, each sort bounded by `inbox_bytes`: by what was said to us alone its senders are held up, by
+/// broadcasts nobody is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    pub direct: usize,
+    pub broadcasts: usize,
+}
+
+impl Weight {
+    fn direct(bytes: usize) -> Weight {
+        Weight { direct: bytes, broadcasts: 0 }
+    }
+}
+
+impl core::ops::AddAssign for Weight {
+    fn add_assign(&mut self, other: Weight) {
+        self.direct += other.direct;
+        self.broadcasts += other.broadcasts;
     }
 }
 
@@ -206,8 +225,8 @@ pub struct Answer {
 
 impl Answer {
     /// What it counts against `inbox_bytes` until the application is done with it.
-    pub fn weight(&self) -> usize {
-        WEIGHT + self.said.as_ref().map_or_else(|e| e.text.len(), Body::len)
+    pub fn weight(&self) -> Weight {
+        Weight::direct(WEIGHT + self.said.as_ref().map_or_else(|e| e.text.len(), Body::len))
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bruit_core::engine::Sending::{BestEffort, Receipt, Reliable};
 use bruit_core::error::Code;
-use bruit_core::message::{Manner, ToAll};
-use bruit_core::runtime::{Heard, Message, Wait};
+use bruit_core::message::{Body, Manner, ToAll};
+use bruit_core::runtime::{Heard, Message, Parcel, To, Wait};
 use bruit_core::view::EventKind;
 use support::{LIMIT, Witness, all_list, calm, cluster, config, eventually, set};
 
@@ -242,6 +242,48 @@ fn best_effort_that_nobody_reads_drops_its_oldest_and_says_so() {
 }
 
 #[test]
+fn broadcasts_wait_for_a_slow_reader_and_a_gap_says_what_there_is_no_room_for() {
+    let [a, b] = pair(|config| {
+        set(config, "inbox_bytes", "64KiB");
+        set(config, "broadcast_window", "1MiB");
+    });
+    let queue = b.node.message_queue("").unwrap();
+    let ordered = ToAll { ordered: true, ..ToAll::default() };
+    let say = |numbers: std::ops::Range<u32>| {
+        let end = u64::from(numbers.end);
+        for i in numbers {
+            a.node.broadcast("", &[&i.to_le_bytes()[..], &[0; 1_000]].concat(), ordered, LONG).unwrap();
+        }
+        eventually("they arrive", || b.stat("broadcasts_in") == end, || b.describe());
+    };
+    let read = |wanted: &dyn Fn(u64) -> u64| {
+        let mut heard: Vec<u32> = Vec::new();
+        eventually(
+            "what is there is read",
+            || {
+                let new = std::iter::from_fn(|| queue.try_next());
+                heard.extend(new.map(|m| u32::from_le_bytes(*m.data().first_chunk().unwrap())));
+                heard.len() as u64 == wanted(b.stat("broadcasts_overrun"))
+            },
+            || b.describe(),
+        );
+        heard
+    };
+    say(0..500);
+    assert!(b.stat("broadcasts_waiting") > 400_000, "the reader has 64 KiB of them");
+    assert_eq!(read(&|_| 500), (0..500).collect::<Vec<_>>());
+    say(500..2_500);
+    let lost = b.stat("broadcasts_overrun");
+    assert!(lost >= 800, "{lost}");
+    let heard = read(&|lost| 2_000 - lost);
+    assert!(heard.is_sorted() && heard.last() == Some(&2_499));
+    let gaps: Vec<_> = b.events().into_iter().filter(|e| e.kind == EventKind::Gap).collect();
+    assert_eq!(gaps.iter().map(|gap| gap.count).sum::<u64>(), lost);
+    assert!(gaps.len() < 20, "few large ones: {}", gaps.len());
+    assert_eq!((b.stat("events_dropped"), b.stat("broadcasts_waiting")), (0, 0));
+}
+
+#[test]
 fn a_question_gets_its_answer() {
     let [a, b] = pair(|_| {});
     b.node.on_message("add", Box::new(|m| m.reply(&[m.data()[0] + m.data()[1]]).unwrap())).unwrap();
@@ -373,8 +415,14 @@ fn the_largest_message_arrives_and_small_ones_need_not_wait_for_it() {
     let [a, b] = pair(|config| set(config, "max_message", "64MiB"));
     let told = hear(&b, "*");
     let large: Vec<u8> = (0..64usize << 20).map(|i| ((i * 31) >> 7) as u8).collect();
-    a.node.send("n001", "large", &large, Reliable, Wait::Now).unwrap();
-    a.node.send("n001", "small", b"first", Reliable, LONG).unwrap();
+    // Under one lock: the large one cannot be there before the small one is sent.
+    let parcels = [("large", &large[..]), ("small", b"first")].map(|(topic, data)| Parcel {
+        to: To::Member("n001"),
+        body: Body::new(topic, data).unwrap(),
+        how: Reliable,
+    });
+    let sent = a.node.submit(&parcels).unwrap();
+    assert!(sent.iter().all(Result::is_ok), "{sent:?}");
     assert_eq!(next(&told).topic(), "small");
     let message = next(&told);
     assert!(message.topic() == "large" && message.data() == large);

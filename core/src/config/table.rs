@@ -245,7 +245,7 @@ group "Metadata" {
 group "Messages" {
     /// Largest message, without its topic. What is larger is refused where it is sent.
     max_message: usize as Size = "4MiB", in "1KiB" to "1GiB", from "chosen by feel: gRPC's default, too";
-    /// What may wait for one member's acknowledgement; what comes after is refused with E_BUSY. An empty queue takes any message.
+    /// What may wait for one member's acknowledgement, in each of the two lanes; what comes after is refused with E_BUSY. An empty queue takes any message.
     send_queue: usize as Size = "8MiB", in "64KiB" to "4GiB", from "chosen by feel: two of the largest messages", live;
     /// What may be on its way to one member in each lane before it is acknowledged.
     lane_window: usize as Size = "256KiB" / "1MiB" / "256KiB", in "64KiB" to "16MiB", from "chosen: a gigabyte a second at 250 us of round trip; wan: 20 MB a second at 50 ms";

@@ -50,7 +50,7 @@ impl Engine {
         let said = self.tree.broadcast(cx!(self, now, out), &self.members, body, how.ordered);
         let Manner::Broadcast { seq } = said.manner else { unreachable!("a broadcast is one") };
         if how.loopback {
-            out.messages.push(said);
+            self.tree.hear_ourselves(said);
         }
         self.finish(now, out);
         Ok(seq)
@@ -244,10 +244,13 @@ impl Engine {
         overlay.into_iter().chain(tree).min()
     }
 
-    /// What was heard is handed out. Who was refused may try again, when there is some room.
+    /// What was heard is handed out, as far as there is room. Who was refused may try again, when there is some room.
     pub(super) fn end_of_broadcasts(&mut self, now: Now, out: &mut Outbox) {
+        for lost in self.tree.overrun(self.config.broadcast_window) {
+            self.say_gap(lost, out);
+        }
         let (parrot, first) = (self.is(Mutant::Parrot), out.messages.len());
-        for delivery in self.tree.heard() {
+        while let Some(delivery) = self.tree.heard(self.config.inbox_bytes) {
             let again = parrot && matches!(delivery.manner, Manner::Broadcast { seq } if seq % 4 == 1);
             out.messages.extend(again.then(|| delivery.clone()));
             out.messages.push(delivery);
@@ -266,7 +269,7 @@ impl Engine {
     fn count_broadcasts(&mut self) {
         let Counts { delivered, copies, pushed, repaired, answered, .. } = self.tree.counts;
         let Counts { grafts, prunes, shortcuts, gone, lost, .. } = self.tree.counts;
-        let Counts { before, stale, unlisted, refused, vectors, forgotten, held, .. } = self.tree.counts;
+        let Counts { before, stale, unlisted, refused, vectors, forgotten, held, overrun, .. } = self.tree.counts;
         let counters = &mut self.counters;
         counters.neighbours = self.overlay.neighbours().len() as u64;
         counters.broadcast_window_bytes = self.tree.window_bytes() as u64;
@@ -278,6 +281,8 @@ impl Engine {
         (counters.grafts, counters.prunes, counters.shortcuts) = (grafts, prunes, shortcuts);
         (counters.gone, counters.vectors) = (gone, vectors);
         counters.broadcasts_held = held;
+        counters.broadcasts_overrun = overrun;
+        counters.broadcasts_waiting = self.tree.waiting_bytes() as u64;
         (counters.broadcast_origins, counters.origins_forgotten) = (self.tree.load().0 as u64, forgotten);
     }
 }

@@ -101,4 +101,6 @@ counters! {
     broadcasts_held: "ordered broadcasts that had to wait for one before them",
     broadcast_origins: "members whose broadcasts are told apart, now, those that are gone included",
     origins_forgotten: "members long gone whose broadcasts are told apart no more, because max_origins was reached",
+    broadcasts_waiting: "bytes of broadcasts that wait for the application, now",
+    broadcasts_overrun: "broadcasts that the application was too slow for",
 }

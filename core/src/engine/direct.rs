@@ -9,7 +9,7 @@ use super::mutant::Mutant;
 use super::{Engine, cx};
 use crate::error::{Code, Error, Result};
 use crate::id::RunId;
-use crate::message::{Body, Delivery, Manner};
+use crate::message::{Body, Delivery, Manner, Weight};
 use crate::outbox::{Completion, Destination, Outbox};
 use crate::protocol::Cx;
 use crate::protocol::lane::{Arrived, Fate, Letter};
@@ -141,9 +141,11 @@ impl Engine {
         ended || self.cancel_query(id, out)
     }
 
-    /// The application is done with messages of that weight, as [`Delivery::weight`] counts it: members may send more.
-    pub fn consumed(&mut self, now: Now, bytes: usize, out: &mut Outbox) {
-        self.backlog = self.backlog.saturating_sub(bytes);
+    /// The application is done with messages of that weight, as [`Delivery::weight`] counts it: members may send more, and
+    /// broadcasts that waited are in `out`.
+    pub fn consumed(&mut self, now: Now, weight: Weight, out: &mut Outbox) {
+        self.backlog = self.backlog.saturating_sub(weight.direct);
+        self.tree.consumed(weight.broadcasts);
         let room = self.room();
         self.lanes.on_room(cx!(self, now, out), room);
         let me = self.members.local().run;
@@ -317,7 +319,7 @@ impl Engine {
         let (from, epoch) = (entry.name.clone(), entry.epoch);
         self.counters.messages_received += 1;
         let delivery = Delivery { from, epoch, run, manner, body };
-        self.backlog += delivery.weight();
+        self.backlog += delivery.weight().direct;
         if self.is(Mutant::Stammerer) {
             out.messages.push(delivery.clone());
         }

@@ -189,7 +189,7 @@ impl Engine {
             return;
         }
         self.counters.queries_in += 1;
-        self.backlog += said.weight();
+        self.backlog += said.weight().direct;
         out.messages.push(said);
     }
 
@@ -226,7 +226,7 @@ impl Engine {
         }
         self.counters.answers_in += 1;
         let answer = Answer { from, epoch, run: by, said: super::direct::said(status, body) };
-        self.backlog += answer.weight();
+        self.backlog += answer.weight().direct;
         out.completions.push(Completion::Answered { id, answer });
         self.end_if_complete(id, out);
     }

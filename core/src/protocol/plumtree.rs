@@ -27,6 +27,7 @@ mod news;
 mod order;
 mod origins;
 mod past;
+mod ready;
 mod repair;
 pub mod seen;
 mod vectors;
@@ -41,6 +42,7 @@ use self::order::{Order, Topics};
 pub use self::origins::WAITING_MAX;
 use self::origins::{Known, Origin, Waiting};
 use self::past::Past;
+use self::ready::Ready;
 use self::seen::Mark;
 use self::window::{Kept, Window};
 use super::Cx;
@@ -61,7 +63,7 @@ const OWN_AFTER: u64 = 2;
 /// A neighbour of the origin confirms each so many bytes, or each eighth of the window.
 const CONFIRM_EVERY: usize = 32 << 10;
 
-/// Messages of one origin that nobody has any more.
+/// Messages of one origin that nobody has any more, or that we could not hand out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
     pub origin: RunId,
@@ -91,6 +93,7 @@ pub struct Counts {
     pub vectors: u64,
     pub forgotten: u64,
     pub held: u64,
+    pub overrun: u64,
 }
 
 #[derive(Debug)]
@@ -103,8 +106,7 @@ pub struct Plumtree {
     past: Past,
     topics: Topics,
     order: Order,
-    /// What is to be handed out.
-    ready: Vec<Delivery>,
+    ready: Ready,
     window: Window,
     /// When something missing is asked for, by origin.
     repairs: BTreeSet<(Instant, RunId)>,
@@ -137,7 +139,7 @@ impl Plumtree {
             past: Past::default(),
             topics: Topics::default(),
             order: Order::default(),
-            ready: Vec::new(),
+            ready: Ready::default(),
             window: Window::default(),
             repairs: BTreeSet::new(),
             fresh: Vec::new(),
@@ -180,9 +182,30 @@ impl Plumtree {
         self.order.bytes()
     }
 
-    /// What is to be handed out since this was asked.
-    pub fn heard(&mut self) -> impl Iterator<Item = Delivery> {
-        self.ready.drain(..)
+    /// What is to be handed out next, to an application that has room for so many bytes.
+    pub fn heard(&mut self, room: usize) -> Option<Delivery> {
+        self.ready.next(room)
+    }
+
+    /// The application is done with so many bytes of it.
+    pub fn consumed(&mut self, bytes: usize) {
+        self.ready.consumed(bytes);
+    }
+
+    pub fn hear_ourselves(&mut self, said: Delivery) {
+        self.ready.push(said);
+    }
+
+    /// Bytes of what waits for the application.
+    pub fn waiting_bytes(&self) -> usize {
+        self.ready.bytes()
+    }
+
+    /// The application was too slow for these.
+    pub fn overrun(&mut self, max: usize) -> Vec<Lost> {
+        let lost = self.ready.trim(max);
+        self.counts.overrun += lost.iter().map(|lost| lost.count).sum::<u64>();
+        lost
     }
 
     /// Links that are eager in the shared tree, for who looks at it from outside.

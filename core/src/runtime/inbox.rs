@@ -7,7 +7,7 @@
 //! how many went.
 //!
 //! Messages are bounded in bytes. Those that their sender was given room for are never dropped: it is given no more
-//! until they are read. Best effort drops its oldest.
+//! until they are read. Nor are broadcasts: the engine hands out no more. Best effort drops its oldest.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -41,7 +41,7 @@ pub(crate) struct Bounds {
     /// Items of every other kind; with `members` zero, all items.
     pub capacity: usize,
     pub members: usize,
-    /// Of best-effort messages and broadcasts, all together.
+    /// Of best-effort messages, all together.
     pub bytes: usize,
 }
 
@@ -384,8 +384,8 @@ impl Messages {
 /// What a message weighs if it may be dropped; never 0 then.
 fn loose(message: &Message) -> usize {
     match message.manner() {
-        Manner::BestEffort | Manner::Broadcast { .. } => message.body().len() + WEIGHT,
-        Manner::Reliable | Manner::Request { .. } | Manner::Query(_) => 0,
+        Manner::BestEffort => message.body().len() + WEIGHT,
+        Manner::Reliable | Manner::Request { .. } | Manner::Query(_) | Manner::Broadcast { .. } => 0,
     }
 }
 

@@ -358,8 +358,8 @@ pub(crate) struct Shared {
     log: LogRing,
     last: Mutex<Last>,
     pub tally: Tally,
-    /// Bytes of messages that the application has let go of, and the engine does not know of.
-    freed: AtomicUsize,
+    /// Bytes of messages, direct and broadcast, that the application has let go of, and the engine does not know of.
+    freed: [AtomicUsize; 2],
     /// So many are worth telling it.
     freed_worth: usize,
 }
@@ -498,7 +498,7 @@ impl Shared {
             posted: AtomicBool::new(false),
             last: Mutex::new(Last::default()),
             tally: Tally::default(),
-            freed: AtomicUsize::new(0),
+            freed: Default::default(),
             freed_worth: config.inbox_bytes / 64,
             config: Mutex::new(Arc::new(config)),
         })
@@ -835,8 +835,8 @@ impl Shared {
     ) -> Option<Thought<T>> {
         out.clear();
         self.peek(|live| {
-            if let Some(bytes) = self.take_freed() {
-                live.engine.consumed(now, bytes, out);
+            if let Some(weight) = self.take_freed() {
+                live.engine.consumed(now, weight, out);
             }
             let value = f(live, out);
             self.sift(live, now, out);

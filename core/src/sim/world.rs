@@ -1147,26 +1147,31 @@ impl World {
 
     /// An application that is done at once with what it is told, and answers with what it was asked.
     fn read_mail(&mut self, i: NodeIndex, now: Now, out: &mut Outbox) {
-        let messages = core::mem::take(&mut out.messages);
-        for message in &messages {
+        let mut messages = core::mem::take(&mut out.messages);
+        let (mut read, mut answers_read) = (0, 0);
+        loop {
             let engine = &mut self.nodes[i].engine;
-            engine.consumed(now, message.weight(), out);
-            // Where the asker is gone, nobody waits for it.
-            let _ = match message.manner {
-                Manner::Request { id } => engine.reply(now, message.run, id, Ok(message.body.data()), out),
-                Manner::Query(query) if self.answers => {
-                    engine.answer_query(now, message.run, query, Ok(message.body.data()), out)
+            if let Some(message) = messages.get(read) {
+                read += 1;
+                engine.consumed(now, message.weight(), out);
+                // Where the asker is gone, nobody waits for it.
+                let _ = match message.manner {
+                    Manner::Request { id } => engine.reply(now, message.run, id, Ok(message.body.data()), out),
+                    Manner::Query(query) if self.answers => {
+                        engine.answer_query(now, message.run, query, Ok(message.body.data()), out)
+                    }
+                    _ => Ok(()),
+                };
+            } else if let Some(completion) = out.completions.get(answers_read) {
+                answers_read += 1;
+                if let Completion::Answered { answer, .. } = completion {
+                    engine.consumed(now, answer.weight(), out);
                 }
-                _ => Ok(()),
-            };
-        }
-        let weight = |completion: &Completion| match completion {
-            Completion::Answered { answer, .. } => answer.weight(),
-            _ => 0,
-        };
-        let answers: usize = out.completions.iter().map(weight).sum();
-        if answers > 0 {
-            self.nodes[i].engine.consumed(now, answers, out);
+            } else {
+                break;
+            }
+            // What there was no room for.
+            messages.append(&mut out.messages);
         }
         out.messages = messages;
     }

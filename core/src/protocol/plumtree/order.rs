@@ -7,9 +7,9 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+use super::ready::Ready;
 use super::seen::Seen;
 use crate::id::RunId;
 use crate::message::{Delivery, WEIGHT};
@@ -70,7 +70,7 @@ impl Order {
     }
 
     /// What is not held of these was handed out, or is given up: what waited for it goes now.
-    pub fn release(&mut self, origin: RunId, seen: &Seen, open: RangeInclusive<u64>, ready: &mut Vec<Delivery>) {
+    pub fn release(&mut self, origin: RunId, seen: &Seen, open: RangeInclusive<u64>, ready: &mut Ready) {
         let waits = self.after.range((origin, *open.start(), 0)..=(origin, *open.end(), u64::MAX));
         let mut next: BTreeSet<(u64, u64)> = waits.map(|&(_, after, seq)| (after, seq)).collect();
         // In the order of what they wait for: so that of a chain the first comes first.
@@ -122,7 +122,7 @@ mod tests {
                 .collect();
             let lost: Vec<u64> = (1..=30).filter(|_| rng.chance(1, 8)).collect();
             rng.shuffle(&mut all);
-            let (mut order, mut seen, mut ready) = (Order::default(), Seen::default(), Vec::new());
+            let (mut order, mut seen, mut ready) = (Order::default(), Seen::default(), Ready::default());
             for &(seq, after, _) in all.iter().filter(|(seq, ..)| !lost.contains(seq)) {
                 seen.insert(seq);
                 if after == 0 || order.is_open(run(), &seen, after) {
@@ -134,8 +134,7 @@ mod tests {
             }
             seen.skip(30);
             order.release(run(), &seen, 0..=30, &mut ready);
-            let went: Vec<u64> = ready
-                .iter()
+            let went: Vec<u64> = core::iter::from_fn(|| ready.next(usize::MAX))
                 .map(|delivery| match delivery.manner {
                     Manner::Broadcast { seq } => seq,
                     _ => unreachable!(),

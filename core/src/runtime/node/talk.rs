@@ -14,7 +14,7 @@ use super::{EVER, Live, MessageQueue, MixedQueue, Node, Shared, Wait, Wake, rece
 use crate::engine::{Said, Sending};
 use crate::error::{Code, Error, Result};
 use crate::id::RunId;
-use crate::message::{Body, Manner, ToAll};
+use crate::message::{Body, Manner, ToAll, Weight};
 use crate::outbox::Outbox;
 use crate::time::{Duration, Now};
 
@@ -270,7 +270,7 @@ impl Shared {
             return;
         }
         let mut messages = std::mem::take(&mut out.messages);
-        let mut unheard = 0;
+        let mut unheard = Weight::default();
         let (queues, listeners) = (self.queues.lock(), self.callbacks.listeners());
         messages.retain(|message| {
             let topic = message.body.topic();
@@ -290,11 +290,14 @@ impl Shared {
             false
         });
         drop((queues, listeners));
-        if unheard > 0 {
-            live.engine.consumed(now, unheard, out);
-        }
         // None came of the answers.
         debug_assert!(out.messages.is_empty());
+        if unheard != Weight::default() {
+            live.engine.consumed(now, unheard, out);
+            // For which there was no room before.
+            self.sift(live, now, out);
+            messages.append(&mut out.messages);
+        }
         out.messages = messages;
     }
 
@@ -321,20 +324,27 @@ impl Shared {
     }
 
     /// The application has let go of so many bytes.
-    pub(crate) fn free(&self, bytes: usize) {
-        self.freed.fetch_add(bytes, Relaxed);
+    pub(crate) fn free(&self, weight: Weight) {
+        for (freed, bytes) in self.freed.iter().zip([weight.direct, weight.broadcasts]) {
+            if bytes > 0 {
+                freed.fetch_add(bytes, Relaxed);
+            }
+        }
     }
 
     /// What the application has let go of, if it is worth telling.
-    pub(super) fn take_freed(&self) -> Option<usize> {
-        let worth = self.freed.load(Relaxed) >= self.freed_worth;
-        worth.then(|| self.freed.swap(0, Relaxed))
+    pub(super) fn take_freed(&self) -> Option<Weight> {
+        let worth = self.freed.iter().any(|freed| freed.load(Relaxed) >= self.freed_worth);
+        worth.then(|| {
+            let [direct, broadcasts] = self.freed.each_ref().map(|freed| freed.swap(0, Relaxed));
+            Weight { direct, broadcasts }
+        })
     }
 
     /// Members may send more.
     pub(super) fn settle(self: &Arc<Self>) {
-        if let Some(bytes) = self.take_freed() {
-            let _ = self.call(|live, out, now| live.engine.consumed(now, bytes, out));
+        if let Some(weight) = self.take_freed() {
+            let _ = self.call(|live, out, now| live.engine.consumed(now, weight, out));
         }
     }
 
