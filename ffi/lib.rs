@@ -29,11 +29,13 @@ mod message;
 
 mod query;
 
+mod stream;
+
 mod members;
 
 mod stats;
 
 pub use {
     callback::*, config::*, error::*, event::*, members::*, message::*, node::*, query::*, runtime::*, stats::*,
-    version::*,
+    stream::*, version::*,
 };

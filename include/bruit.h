@@ -317,6 +317,15 @@
 /** The last call: nothing more comes. */
 #define BRUIT_ANSWER_END 3
 
+/** bruit_node_open_stream(): what either side writes is compressed on its way, where that is shorter. */
+#define BRUIT_COMPRESS 32
+
+/** bruit_stream_fd(): what is readable while bruit_stream_read() would not wait. */
+#define BRUIT_STREAM_READ 0
+
+/** What is readable, too, while bruit_stream_write() would not wait. */
+#define BRUIT_STREAM_WRITE 1
+
 /** bruit_member.state: it answers. */
 #define BRUIT_MEMBER_ALIVE 1
 
@@ -371,6 +380,13 @@ typedef struct bruit_node bruit_node;
  * A token, not an address: NULL, a freed one and garbage are BRUIT_E_HANDLE. May be used by several threads.
  */
 typedef struct bruit_runtime bruit_runtime;
+
+/**
+ * A byte stream to a member, both ways. One thread may read it and another write it. It may outlive its node, and has ended then.
+ *
+ * A token, not an address: NULL, a closed one and garbage are BRUIT_E_HANDLE.
+ */
+typedef struct bruit_stream bruit_stream;
 
 /** One error code, for programs and language bindings that want to list them. */
 typedef struct bruit_err_desc {
@@ -643,6 +659,12 @@ typedef struct bruit_answer {
  * where the node stops first; `user` is freed all the same.
  */
 typedef void (*bruit_query_fn)(const bruit_answer *answer, void *user);
+
+/**
+ * Gets a stream that a member has opened. It is the callback's own, to be closed with bruit_stream_close(): there, or later
+ * by any thread. The rules are those of bruit_event_fn; whoever reads to the end here keeps all other callbacks waiting.
+ */
+typedef void (*bruit_stream_fn)(bruit_stream *stream, void *user);
 
 /**
  * All counters of a node. They begin at 0 and never go down, but for four that say how it is now: rumors_waiting,
@@ -1486,6 +1508,110 @@ int bruit_node_query_start(bruit_node *node,
                            void *user,
                            bruit_free_fn free_fn,
                            uint64_t *id);
+
+/**
+ * Opens a byte stream to a member, or to this node itself. Returns at once: where nobody takes it there, reading and writing
+ * are BRUIT_E_NO_HANDLER.
+ *
+ * \param member its name.
+ * \param topic at most BRUIT_TOPIC_MAX bytes; NULL is "", the default topic.
+ * \param flags bits BRUIT_COMPRESS.
+ * \param stream receives the stream, to be closed with bruit_stream_close().
+ * \return BRUIT_OK; BRUIT_E_NOT_FOUND: no such member; BRUIT_E_UNREACHABLE: dead, or has left; BRUIT_E_LIMIT: the option
+ *         "max_streams" or "max_member_streams" is reached; BRUIT_E_STATE: not running.
+ */
+int bruit_node_open_stream(bruit_node *node,
+                           const char *member,
+                           const char *topic,
+                           uint32_t flags,
+                           bruit_stream **stream);
+
+/**
+ * Takes the streams that members open under a topic. Of several callbacks that match, the first gets the stream. Where there
+ * is none, who opened it gets BRUIT_E_NO_HANDLER.
+ *
+ * \param topic NULL is "", the default topic; "*" are all.
+ * \param callback required.
+ * \param user handed to the callback; may be NULL.
+ * \param free_fn frees `user`; may be NULL. See bruit_free_fn.
+ * \param subscription receives a number for bruit_node_unsubscribe(); may be NULL.
+ * \return BRUIT_OK; BRUIT_E_STATE on a stopped node.
+ */
+int bruit_node_on_stream(bruit_node *node,
+                         const char *topic,
+                         bruit_stream_fn callback,
+                         void *user,
+                         bruit_free_fn free_fn,
+                         uint64_t *subscription);
+
+/**
+ * Reads what there is: at least a byte, at most `cap`.
+ *
+ * \param timeout_ms how long to wait for something: 0 not at all, -1 for ever.
+ * \return how many bytes; 0 at the end; BRUIT_E_BUSY: nothing yet, with `timeout_ms` 0; BRUIT_E_TIMEOUT: nothing in time;
+ *         when all that has come is read: BRUIT_E_UNREACHABLE: the member is dead or has left; BRUIT_E_NO_HANDLER: nobody took the stream there;
+ *         BRUIT_E_LIMIT: it has too many; BRUIT_E_CANCELED: this node was stopped; BRUIT_E_CORRUPT: what came is no
+ *         compressed block; BRUIT_E_STATE: closed meanwhile.
+ */
+int bruit_stream_read(bruit_stream *stream,
+                      void *buf,
+                      size_t cap,
+                      int timeout_ms);
+
+/**
+ * Writes as much as there is room for: at least a byte, at most `len`. The data is copied before this returns.
+ *
+ * \param timeout_ms how long to wait for room: 0 not at all, -1 for ever.
+ * \return how many bytes; BRUIT_E_BUSY: no room, with `timeout_ms` 0; BRUIT_E_TIMEOUT: none in time; BRUIT_E_STATE: shut down
+ *         or closed; BRUIT_E_CANCELED: the other side has closed it; and what ends bruit_stream_read().
+ */
+int bruit_stream_write(bruit_stream *stream,
+                       const void *data,
+                       size_t len,
+                       int timeout_ms);
+
+/**
+ * A descriptor for poll(), epoll and event loops. Wait for it to be readable, in either case; never read or close it. It
+ * closes with the stream.
+ *
+ * \param which BRUIT_STREAM_READ or BRUIT_STREAM_WRITE.
+ * \return the descriptor; BRUIT_E_IO: there is none left.
+ */
+int bruit_stream_fd(const bruit_stream *stream,
+                    int which);
+
+/**
+ * The name of the member at the other end.
+ *
+ * \param buf receives the name, NUL-terminated. May be NULL where `cap` is 0.
+ * \param len receives the length without the NUL; on BRUIT_E_BUFFER the size that `buf` needs. May be NULL.
+ * \return BRUIT_OK; BRUIT_E_BUFFER.
+ */
+int bruit_stream_peer(const bruit_stream *stream, char *buf, size_t cap, size_t *len);
+
+/**
+ * The topic that it was opened under.
+ *
+ * \param buf receives the topic, NUL-terminated: BRUIT_TOPIC_MAX + 1 bytes suffice. May be NULL where `cap` is 0.
+ * \param len receives the length without the NUL; on BRUIT_E_BUFFER the size that `buf` needs. May be NULL.
+ * \return BRUIT_OK; BRUIT_E_BUFFER.
+ */
+int bruit_stream_topic(const bruit_stream *stream, char *buf, size_t cap, size_t *len);
+
+/**
+ * There is no more to come from here: the other side reads to the end, and may go on writing.
+ *
+ * \return BRUIT_OK.
+ */
+int bruit_stream_shutdown(bruit_stream *stream);
+
+/**
+ * Ends both ways, and the handle: the other side reads what was written to its end, and what it writes is BRUIT_E_CANCELED.
+ * A read or write that waits on another thread is BRUIT_E_STATE. Legal anywhere, and never waits.
+ *
+ * \return BRUIT_OK; BRUIT_E_HANDLE.
+ */
+int bruit_stream_close(bruit_stream *stream);
 
 /** The name of a member's state: "ALIVE". Never NULL, never freed; "UNKNOWN" for other numbers. */
 const char *bruit_member_state_name(uint32_t state);

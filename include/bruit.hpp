@@ -476,6 +476,63 @@ private:
 
 inline kept_message message::keep() const { return kept_message(bruit_message_ref(raw_)); }
 
+/// A byte stream, both ways. One thread may read it and another write it. The destructor closes it.
+class stream {
+public:
+    stream() noexcept = default;
+    /// Takes over what bruit_node_open_stream(), or a callback, gave.
+    explicit stream(bruit_stream *raw) noexcept : raw_(raw) {}
+    stream(stream &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+    stream &operator=(stream &&other) noexcept {
+        std::swap(raw_, other.raw_);
+        return *this;
+    }
+    ~stream() { close(); }
+
+    /// How many bytes, 0 at the end. Throws BRUIT_E_TIMEOUT, or BRUIT_E_BUSY where the timeout is 0.
+    std::size_t read(void *buf, std::size_t cap, std::chrono::milliseconds timeout) {
+        return static_cast<std::size_t>(detail::check(bruit_stream_read(raw_, buf, cap, detail::milliseconds(timeout))));
+    }
+    /// How many bytes there was room for.
+    std::size_t write(std::string_view data, std::chrono::milliseconds timeout) {
+        return static_cast<std::size_t>(
+            detail::check(bruit_stream_write(raw_, data.data(), data.size(), detail::milliseconds(timeout))));
+    }
+    /// Waits for room as often as it takes.
+    void write_all(std::string_view data) {
+        while (!data.empty())
+            data.remove_prefix(static_cast<std::size_t>(
+                detail::check(bruit_stream_write(raw_, data.data(), data.size(), BRUIT_FOREVER))));
+    }
+    /// What is there to read, and what follows, to the end.
+    std::string read_all() {
+        std::string all;
+        char part[16384];
+        while (int count = detail::check(bruit_stream_read(raw_, part, sizeof part, BRUIT_FOREVER)))
+            all.append(part, static_cast<std::size_t>(count));
+        return all;
+    }
+    /// Readable while read() would not wait; with BRUIT_STREAM_WRITE while write() would not.
+    int fd(int which = BRUIT_STREAM_READ) const { return detail::check(bruit_stream_fd(raw_, which)); }
+    std::string peer() const {
+        return detail::text([&](char *buf, std::size_t cap, std::size_t *len) { return bruit_stream_peer(raw_, buf, cap, len); });
+    }
+    std::string topic() const {
+        return detail::text([&](char *buf, std::size_t cap, std::size_t *len) { return bruit_stream_topic(raw_, buf, cap, len); });
+    }
+    /// There is no more to come from here.
+    void shutdown() { detail::check(bruit_stream_shutdown(raw_)); }
+    void close() noexcept {
+        if (raw_ != nullptr)
+            bruit_stream_close(std::exchange(raw_, nullptr));
+    }
+    explicit operator bool() const noexcept { return raw_ != nullptr; }
+    bruit_stream *raw() const noexcept { return raw_; }
+
+private:
+    bruit_stream *raw_ = nullptr;
+};
+
 /// One member of one cluster. Thread-safe, but for moving it. The destructor releases it: it never blocks, and a callback that is under
 /// way may outlast it; stop() or free() first where that matters.
 class node {
@@ -633,6 +690,20 @@ public:
         detail::check(bruit_node_request(raw_, member.c_str(), topic.c_str(), data.data(), data.size(), detail::milliseconds(timeout), &reply));
         return kept_message(reply);
     }
+    /// flags: BRUIT_COMPRESS.
+    stream open_stream(const std::string &member, const std::string &topic, std::uint32_t flags = 0) {
+        bruit_stream *opened = nullptr;
+        detail::check(bruit_node_open_stream(raw_, member.c_str(), topic.c_str(), flags, &opened));
+        return stream(opened);
+    }
+    /// void(bruit::stream), for the streams that members open under a topic, or under all ("*"). Returns the subscription.
+    std::uint64_t on_stream(const std::string &topic, std::function<void(stream)> take) {
+        auto user = std::make_unique<taker>(taker{std::move(take), sink_});
+        std::uint64_t subscription = 0;
+        detail::check(bruit_node_on_stream(raw_, topic.c_str(), &given, user.get(), &taker_freed, &subscription));
+        user.release(); // bruit's now
+        return subscription;
+    }
     void unsubscribe(std::uint64_t subscription) { detail::check(bruit_node_unsubscribe(raw_, subscription)); }
     /// Hears what callbacks throw, on the thread that they ran on: void(std::exception_ptr).
     void on_exception(detail::exception_function handle) {
@@ -725,6 +796,20 @@ private:
         }
     }
     static void asker_freed(void *user) noexcept { delete static_cast<asker *>(user); }
+
+    struct taker {
+        std::function<void(stream)> take;
+        std::shared_ptr<detail::sink> sink;
+    };
+    static void given(bruit_stream *raw, void *user) noexcept {
+        taker *to = static_cast<taker *>(user);
+        try {
+            to->take(stream(raw));
+        } catch (...) {
+            to->sink->take(std::current_exception());
+        }
+    }
+    static void taker_freed(void *user) noexcept { delete static_cast<taker *>(user); }
 
     bruit_node *raw_ = nullptr;
     std::shared_ptr<detail::sink> sink_;

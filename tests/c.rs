@@ -26,7 +26,7 @@ suite! {
     life rounds stopped_waits exit_while_running waiting statistics
     cluster_threads cluster_manual cluster_pull metadata snapshots deaths keys refused unheard overflow
     calls_in_callbacks release_in_callback user_data subscriptions one_dispatcher logging shared_runtime
-    messages broadcasts neighbours requests pulled_messages queries
+    messages broadcasts neighbours requests pulled_messages queries streams
     forked_child daemons manners
 }
 
@@ -125,9 +125,10 @@ fn every_pointer_of_every_function_is_tested_with_null() {
         for (at, parameter) in parameters.trim_end_matches(')').split(',').map(str::trim).enumerate() {
             // User data is anything, and a function that frees it may be missing: neither has to be tried.
             let is_pointer = parameter.contains('*') && !parameter.contains("*user");
-            let is_callback = ["bruit_event_fn", "bruit_log_fn", "bruit_message_fn", "bruit_reply_fn"]
-                .iter()
-                .any(|callback| parameter.contains(callback));
+            let is_callback =
+                ["bruit_event_fn", "bruit_log_fn", "bruit_message_fn", "bruit_reply_fn", "bruit_stream_fn"]
+                    .iter()
+                    .any(|callback| parameter.contains(callback));
             let tried = rows.iter().any(|(call, arguments)| *call == name && arguments.get(at) == Some(&"NULL"));
             assert!(
                 !(is_pointer || is_callback) || tried,

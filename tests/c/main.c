@@ -30,6 +30,7 @@
     X(neighbours) \
     X(requests) \
     X(pulled_messages) \
+    X(streams) \
     X(queries) \
     X(calls_in_callbacks) \
     X(release_in_callback) \

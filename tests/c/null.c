@@ -24,6 +24,11 @@ static void null_message(const bruit_message *message, void *user) {
     (void)user;
 }
 
+static void null_stream(bruit_stream *stream, void *user) {
+    (void)user;
+    bruit_stream_close(stream);
+}
+
 static void null_reply(int status, const bruit_message *reply, const char *text, void *user) {
     (void)status;
     (void)reply;
@@ -143,6 +148,33 @@ void test_null_pointers(void) {
     ROW(bruit_node_next_event(NULL, &event), BRUIT_E_HANDLE);
     ROW(bruit_node_next_event(node, NULL), BRUIT_E_INVALID);
     bruit_event_free(NULL);
+
+    /* byte streams */
+    bruit_stream *stream = NULL;
+    size_t stream_len;
+    char stream_text[80];
+    ROW(bruit_node_open_stream(NULL, "null", "t", 0, &stream), BRUIT_E_HANDLE);
+    ROW(bruit_node_open_stream(node, NULL, "t", 0, &stream), BRUIT_E_INVALID);
+    ROW(bruit_node_open_stream(node, "null", "t", 0, NULL), BRUIT_E_INVALID);
+    ROW(bruit_node_open_stream(node, "nobody", NULL, 0, &stream), BRUIT_E_NOT_FOUND);
+    ROW(bruit_node_on_stream(NULL, "t", null_stream, NULL, NULL, &number), BRUIT_E_HANDLE);
+    OK(bruit_node_on_stream(node, NULL, null_stream, NULL, NULL, NULL));
+    ROW(bruit_node_on_stream(node, "t", NULL, NULL, NULL, &number), BRUIT_E_INVALID);
+    ROW(bruit_stream_read(NULL, stream_text, 1, 0), BRUIT_E_HANDLE);
+    ROW(bruit_stream_write(NULL, "x", 1, 0), BRUIT_E_HANDLE);
+    ROW(bruit_stream_fd(NULL, BRUIT_STREAM_READ), BRUIT_E_HANDLE);
+    ROW(bruit_stream_peer(NULL, stream_text, sizeof stream_text, &stream_len), BRUIT_E_HANDLE);
+    ROW(bruit_stream_topic(NULL, stream_text, sizeof stream_text, &stream_len), BRUIT_E_HANDLE);
+    ROW(bruit_stream_shutdown(NULL), BRUIT_E_HANDLE);
+    ROW(bruit_stream_close(NULL), BRUIT_E_HANDLE);
+    OK(bruit_node_open_stream(node, "null", NULL, 0, &stream));
+    ROW(bruit_stream_read(stream, NULL, 1, 0), BRUIT_E_INVALID);
+    ROW(bruit_stream_write(stream, NULL, 1, 0), BRUIT_E_INVALID);
+    ROW(bruit_stream_peer(stream, NULL, 1, &stream_len), BRUIT_E_INVALID);
+    OK(bruit_stream_peer(stream, stream_text, sizeof stream_text, NULL));
+    ROW(bruit_stream_topic(stream, NULL, 1, &stream_len), BRUIT_E_INVALID);
+    OK(bruit_stream_topic(stream, stream_text, sizeof stream_text, NULL));
+    OK(bruit_stream_close(stream));
 
     /* messages */
     bruit_out parcel;

@@ -297,9 +297,33 @@ static void messages_are_sent_asked_and_answered() {
     CHECK(kept->data() == "hello");
 }
 
+void streams_are_closed_by_their_destructor() {
+    bruit::node a(local("a")), b(local("b"));
+    b.on_stream("upper", [](bruit::stream stream) {
+        std::string all = stream.read_all();
+        for (char &c : all)
+            c = static_cast<char>(c - 'a' + 'A');
+        stream.write_all(all);
+    });
+    b.start();
+    a.start();
+    a.join({b.address()}, 60s);
+    bruit::stream stream = a.open_stream("b", "upper", BRUIT_COMPRESS);
+    CHECK(stream && stream.peer() == "b" && stream.topic() == "upper" && stream.fd() >= 0);
+    stream.write_all("hello");
+    stream.shutdown();
+    CHECK(stream.read_all() == "HELLO");
+    bruit::stream moved = std::move(stream);
+    CHECK(moved && !stream);
+    bruit::stream deaf = a.open_stream("b", "nobody");
+    char byte;
+    CHECK(code_of([&] { deaf.read(&byte, 1, 60s); }) == BRUIT_E_NO_HANDLER);
+}
+
 int main() {
     alarm(300);
     messages_are_sent_asked_and_answered();
+    streams_are_closed_by_their_destructor();
     many_are_asked_and_several_are_told();
     errors_are_exceptions();
     members_are_a_range();

@@ -145,6 +145,7 @@ pub fn compile_suite(name: &str, link: Link, flags: &[&str]) -> PathBuf {
         "callbacks",
         "messages",
         "queries",
+        "streams",
         "process",
     ];
     let sources = sources.map(|source| format!("tests/c/{source}.c"));
