@@ -140,7 +140,7 @@ fn acknowledgements_say_who_has_heard_it() {
     let nodes = calm_cluster(4);
     let kept: Vec<_> = nodes[1..].iter().map(|witness| keep(witness, "q")).collect();
     let question = Question { acks: true, relay: 2, ..all("q", b"?") };
-    let mut query = nodes[0].node.query(&question, Wait::Now).unwrap();
+    let query = nodes[0].node.query(&question, Wait::Now).unwrap();
     while query.heard().len() < 3 {
         assert!(matches!(query.progress(LONG), Some(Progress::Heard(_))), "nobody answers yet");
     }
@@ -260,7 +260,7 @@ fn who_is_behind_says_that_it_is_busy() {
     let mut open = Vec::new();
     let mut held = Vec::new();
     let refused = loop {
-        let mut query = nodes[0].node.query(&all("q", &data), LONG).unwrap();
+        let query = nodes[0].node.query(&all("q", &data), LONG).unwrap();
         // Either it is kept there, or it is refused.
         let outcome = loop {
             if let Ok(message) = kept.try_recv() {

@@ -1,7 +1,7 @@
 """A chat without a server. What is typed goes to everybody who is there; "/ping NAME" asks one for an answer.
 
-    python asyncio_chat.py ann 127.0.0.1:7001
-    python asyncio_chat.py bob 127.0.0.1:7002 127.0.0.1:7001
+python asyncio_chat.py ann 127.0.0.1:7001
+python asyncio_chat.py bob 127.0.0.1:7002 127.0.0.1:7001
 """
 
 import asyncio

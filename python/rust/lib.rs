@@ -15,6 +15,7 @@ mod members;
 mod message;
 mod node;
 mod pending;
+mod query;
 mod queue;
 mod sim;
 mod tables;
@@ -35,6 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<node::Node>()?;
     module.add_class::<node::Runtime>()?;
     module.add_class::<pending::Pending>()?;
+    module.add_class::<query::Query>()?;
     module.add_class::<queue::Queue>()?;
     module.add_class::<sim::SimReport>()?;
     module.add_class::<sim::SimWorld>()?;

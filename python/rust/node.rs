@@ -5,19 +5,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bruit_core::config::Config;
-use bruit_core::engine::Sending;
+use bruit_core::engine::{Question, Sending};
 use bruit_core::error::{Code, Error, Result};
-use bruit_core::message::ToAll;
-use bruit_core::runtime::{self, Adopt, LogSink, NodeState, Stats, Wait};
+use bruit_core::message::{Body, ToAll};
+use bruit_core::runtime::{self, Adopt, Each, LogSink, NodeState, Parcel, Sent, Stats, To, Wait};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::SLICE;
-use crate::errors::{OrRaise, error};
+use crate::errors::{OrRaise, error, exception};
 use crate::log::LogRing;
 use crate::members::Members;
 use crate::message::{self, Answers, payload};
 use crate::pending::Pending;
+use crate::query::Query;
 use crate::queue::{Of, Queue};
 
 /// Threads that several nodes share: give the same one to each. It ends with the last of them.
@@ -223,12 +224,57 @@ impl Node {
     ) -> PyResult<Option<u64>> {
         let (node, data) = (self.node()?, payload(data)?);
         let data = data.as_bytes();
-        let how = match (receipt, reliable) {
-            (true, _) => Sending::Receipt,
-            (false, true) => Sending::Reliable,
-            (false, false) => Sending::BestEffort,
-        };
-        patiently(py, timeout, |wait| node.send(to, topic, data, how, wait))
+        patiently(py, timeout, |wait| node.send(to, topic, data, sending(reliable, receipt), wait))
+    }
+
+    /// To several, or to the holders of a tag: (member, receipt, exception) of each. Never waits.
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn send_each<'py>(
+        &self,
+        py: Python<'py>,
+        members: Option<Vec<String>>,
+        tag: Option<String>,
+        data: &Bound<'_, PyAny>,
+        topic: &str,
+        reliable: bool,
+        receipt: bool,
+    ) -> PyResult<Vec<SentRaw<'py>>> {
+        let (node, data) = (self.node()?, payload(data)?);
+        let body = Body::new(topic, data.as_bytes()).or_raise()?;
+        let names: Vec<&str> = members.iter().flatten().map(String::as_str).collect();
+        let to = tag.as_deref().map_or(To::Members(&names), To::Holders);
+        let parcel = Parcel { to, body, how: sending(reliable, receipt) };
+        let mut sent = py.detach(|| node.submit(&[parcel])).or_raise()?;
+        let Some(Sent::ToMany(each)) = sent.pop().transpose().or_raise()? else { return Ok(Vec::new()) };
+        let raised = |e: Error| exception(&e).into_value(py).into_bound(py).into_any();
+        let told = each.into_iter().map(|Each { member, result }| match result {
+            Ok(receipt) => (member, receipt, None),
+            Err(e) => (member, None, Some(raised(e))),
+        });
+        Ok(told.collect())
+    }
+
+    /// Ask all, or those that match.
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn query(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        topic: &str,
+        names: Vec<String>,
+        tags: Vec<String>,
+        timeout: Option<f64>,
+        relay: usize,
+        acks: bool,
+        loopback: bool,
+    ) -> PyResult<Query> {
+        let (node, data) = (self.node()?, payload(data)?);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+        let (data, timeout) = (data.as_bytes(), seconds(timeout)?);
+        let question = Question { topic, data, names: &names, tags: &tags, timeout, relay, acks, loopback };
+        let query = py.detach(|| node.query(&question, Wait::Now)).or_raise()?;
+        Ok(Query::new(query, self.owner.clone()))
     }
 
     /// The same to all.
@@ -315,6 +361,17 @@ impl Node {
 pub fn seconds(timeout: Option<f64>) -> PyResult<Option<Duration>> {
     let checked = timeout.map(|s| Duration::try_from_secs_f64(s).map_err(|e| error(Code::Invalid, &e.to_string())));
     checked.transpose()
+}
+
+/// A member, the receipt's number, an exception.
+type SentRaw<'py> = (String, Option<u64>, Option<Bound<'py, PyAny>>);
+
+fn sending(reliable: bool, receipt: bool) -> Sending {
+    match (receipt, reliable) {
+        (true, _) => Sending::Receipt,
+        (false, true) => Sending::Reliable,
+        (false, false) => Sending::BestEffort,
+    }
 }
 
 /// Waits for room in slices, between which signals are looked at: who gives up has sent nothing.

@@ -172,6 +172,13 @@ impl Queue {
         Ok(self.is_over())
     }
 
+    /// How many were dropped so far, because they found no room.
+    #[getter]
+    fn lost(&self) -> PyResult<u64> {
+        self.owner.check()?;
+        Ok(self.of().lost())
+    }
+
     /// Readable while items wait, and when the node has stopped. Never read or close it.
     fn fileno(&self) -> PyResult<i32> {
         self.owner.check()?;

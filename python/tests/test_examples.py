@@ -63,3 +63,17 @@ def test_asyncio_chat(example):
     bob.process.stdin = None
     ann.expect("* bob is left")
     assert bob.finish()[0] == 0
+
+
+def test_fanout(example):
+    first = example("fanout.py", "work", "w1", "127.0.0.1:0")
+    address = first.expect("w1 at")
+    second = example("fanout.py", "work", "w2", "127.0.0.1:0", address)
+    second.expect("w2 at")
+    tell = example("fanout.py", "tell", address, "pause")
+    assert tell.finish()[0] == 0
+    assert first.expect("w1 is told to ") == "pause"
+    ask = example("fanout.py", "ask", address)
+    ask.expect("w1=0")
+    assert ask.finish()[0] == 0
+    assert first.expect("w1 does ") == "the dishes"

@@ -31,11 +31,11 @@ except ImportError as _error:  # pragma: no cover - only where the interpreter d
 
 from bruit import errors, events
 from bruit._convert import Duration, Key, Option, OptionValue, generate_key, options
-from bruit._message import Reply
+from bruit._message import Gathered, Reply, Sent
 from bruit._native import Member, Members, Message, Runtime
 from bruit._node import Meta, Node, Subscription
 from bruit._states import MemberState, NodeState
-from bruit._stream import EventStream, MessageStream
+from bruit._stream import EventStream, MessageStream, Query
 from bruit.errors import (
     AddressError,
     AuthError,
@@ -120,6 +120,7 @@ __all__ = [
     "FailedError",
     "ForkedError",
     "Gap",
+    "Gathered",
     "HandleError",
     "InvalidError",
     "IoError",
@@ -152,11 +153,13 @@ __all__ = [
     "Option",
     "OptionValue",
     "PanicError",
+    "Query",
     "Receipt",
     "RefusedError",
     "RemoteError",
     "Reply",
     "Runtime",
+    "Sent",
     "Settled",
     "StateError",
     "Subscription",

@@ -11,7 +11,7 @@ from bruit import _log
 from bruit._native import Message
 from bruit.errors import BruitError, NoHandlerError
 
-__all__ = ["Data", "Message", "Reply"]
+__all__ = ["Data", "Gathered", "Message", "Reply", "Sent"]
 
 Data = Union[bytes, bytearray, memoryview]
 """What a message carries; any other object with a buffer is taken as well."""
@@ -29,6 +29,34 @@ class Reply:
     """Who was asked."""
     topic: str = ""
     """Under which topic."""
+    error: Optional[BruitError] = None
+    """Of a query: why this member does not answer; `data` is empty then."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """How a query ended."""
+
+    asked: int
+    """Members that it was for, as far as this node knew them."""
+    answered: int
+    """Those that answered, also with an error."""
+    heard: int
+    """Those that said that they heard it, with `acks`."""
+    gone: int
+    """Those that were dead or had left before they answered."""
+    in_time: bool
+    """All who were asked have answered or are gone; else the time was over first, or it was given up."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of a message to one of several."""
+
+    receipt: Optional[int] = None
+    """Its number, where one was wanted."""
+    error: Optional[BruitError] = None
+    """Why it was not sent."""
 
 
 def topic_and_handler(

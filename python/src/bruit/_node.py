@@ -16,10 +16,10 @@ from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union, overload
 
 from bruit import _convert, _log, _message, _native
 from bruit._convert import Duration, Key, MetaValue, OptionValue, seconds
-from bruit._message import ALL_TOPICS, Data, Message, Reply
+from bruit._message import ALL_TOPICS, Data, Message, Reply, Sent
 from bruit._native import Member, Members
 from bruit._states import NODE_STATES, NodeState
-from bruit._stream import KIND_BITS, EventStream, MessageStream, Stream
+from bruit._stream import KIND_BITS, EventStream, MessageStream, Query, Stream
 from bruit.errors import BruitError, DeadlockError, ForkedError, InvalidError, NotFoundError, StateError, TimeoutError
 from bruit.events import Event, EventsLost, Kinds, Raw, from_raw, mask
 
@@ -454,6 +454,59 @@ class NodeBase:
         `timeout`: end after so long a silence (None: never). `InvalidError` for what is no topic.
         """
         return MessageStream(self, topic, timeout)
+
+    def query(
+        self,
+        data: Data,
+        *,
+        topic: str = "",
+        names: Iterable[str] = (),
+        tags: Union[str, Iterable[str]] = (),
+        timeout: Optional[Duration] = None,
+        relay: int = 0,
+        acks: bool = False,
+        loopback: bool = False,
+    ) -> Query:
+        """Ask all other members, or those that match; the answers are an iterator, for ``for`` and for ``async for``.
+
+            for reply in node.query(b"load?", tags="role=db"):
+                print(reply.sender, reply.data)
+
+        names: only these members. tags: only those with all of this metadata, ``"key"`` or ``"key=value"``.
+        timeout: how long answers are gathered; None: as long as is usual in a cluster of this size.
+        relay: each answer comes through so many other members as well, 0 to 8, against links that are lame in one direction.
+        acks: who has heard the question says so: `Query.heard`. loopback: this node is asked, too.
+
+        `LimitError`: `max_queries` gather answers. `BusyError`: as `broadcast`. `InvalidError`: no name, tag or topic.
+        """
+        tag_list = [tags] if isinstance(tags, str) else list(tags)
+        patience = seconds(timeout, "timeout")
+        asked = self._native.query(data, topic, list(names), tag_list, patience, relay, acks, loopback)
+        return Query(self, topic, asked)
+
+    def send_each(
+        self,
+        data: Data,
+        *,
+        to: Optional[Iterable[str]] = None,
+        tag: Optional[str] = None,
+        topic: str = "",
+        reliable: bool = False,
+        receipt: bool = False,
+    ) -> dict[str, Sent]:
+        """Send a message to several members, or to all others with a tag, ``"key"`` or ``"key=value"``; what became of each.
+
+        As `send`, but it never waits for room, and what is wrong with one (`Sent.error`) does not keep it from the others.
+        """
+        if (to is None) == (tag is None):
+            raise TypeError("send_each: expected either to or tag")
+        if isinstance(to, str):
+            raise TypeError("send_each: expected several names; send() is for one")
+        names = None if to is None else list(to)
+        if names == []:
+            return {}
+        told = self._native.send_each(names, tag, data, topic, reliable, receipt)
+        return {member: Sent(number, error) for member, number, error in told}  # type: ignore[arg-type]
 
     def amessages(self, topic: str = ALL_TOPICS, *, timeout: Optional[Duration] = None) -> MessageStream:
         """As `messages`, to be read with ``async for``."""

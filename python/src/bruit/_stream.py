@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar
 
 from bruit import _native
 from bruit._convert import Duration, seconds
+from bruit._message import Gathered, Reply
 from bruit._native import Message
 from bruit.events import Event, Kinds, from_raw, mask
 
@@ -227,7 +228,7 @@ class MessageStream(Stream[Message]):
 
     Iterate it with ``for`` or with ``async for``; it ends as an `EventStream` does. Nothing is lost by cancelling an
     ``__anext__``. A slow reader makes the senders of reliable messages and of requests wait; of best-effort messages
-    those that wait longest are dropped (`inbox_bytes`), and `Node.stats` counts them as ``events_dropped``.
+    and broadcasts those that wait longest are dropped (`inbox_bytes`): `lost` says how many.
 
     Requests come as well: whoever reads one answers it, with `Message.reply` or `Message.fail`.
     """
@@ -239,9 +240,45 @@ class MessageStream(Stream[Message]):
     def _open(self, native: _native.Node) -> _native.Queue:
         return native.message_queue(self._topic)
 
+    @property
+    def lost(self) -> int:
+        """How many messages were dropped so far, because this stream was read too slowly."""
+        return self._queue.lost
+
     def _made(self, item: Any) -> Message:
         message: Message = item
         return message
+
+
+class Query(Stream[Reply]):
+    """A question to many: an iterator of the answers, for ``for`` and for ``async for``, in the order in which they come.
+
+    It ends when all who were asked have answered or are gone, or when the time is over; `gathered` says then how. A member
+    that does not answer is a `Reply` with an `error`. `close`, or the end of a ``with``, gives the question up.
+    """
+
+    def __init__(self, node: NodeBase, topic: str, query: _native.Query) -> None:
+        self._topic = topic
+        self._query = query
+        super().__init__(node, None)
+
+    def _open(self, native: _native.Node) -> Any:
+        return self._query
+
+    def _made(self, item: Any) -> Reply:
+        sender, data, error = item
+        return Reply(data, sender, self._topic, error)
+
+    @property
+    def heard(self) -> list[str]:
+        """Members that have said that they heard the question (`acks`), as far as was read."""
+        return self._query.heard()
+
+    @property
+    def gathered(self) -> Optional[Gathered]:
+        """How it ended; None while it has not, and where the node was stopped first."""
+        told = self._query.gathered()
+        return None if told is None else Gathered(*told[:4], in_time=told[4] == 0)
 
 
 def _resolve(waiter: asyncio.Future[Any], value: bool) -> None:

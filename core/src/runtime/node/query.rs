@@ -1,6 +1,6 @@
 //! Questions to all members, or to some: asking, and how answers come to who asked.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::super::callbacks::Pass;
 use super::super::fork::Born;
@@ -42,8 +42,8 @@ pub struct Query {
     id: u64,
     inbox: Option<Arc<Inbox>>,
     node: Weak<Shared>,
-    heard: Vec<NodeName>,
-    gathered: Option<Gathered>,
+    heard: Mutex<Vec<NodeName>>,
+    gathered: OnceLock<Gathered>,
     born: Born,
 }
 
@@ -90,7 +90,7 @@ impl Shared {
         let id = self.ask_many(question, wait, || Gatherer::Reader(Sink(inbox.clone())))?;
         born.here();
         let node = Arc::downgrade(self);
-        Ok(Query { id, inbox: Some(inbox), node, heard: Vec::new(), gathered: None, born })
+        Ok(Query { id, inbox: Some(inbox), node, heard: Mutex::new(Vec::new()), gathered: OnceLock::new(), born })
     }
 
     fn ask_many(
@@ -160,8 +160,8 @@ impl Query {
     }
 
     /// What comes next; `None` after the time, after [`Query::wakeup`], and when the question has ended.
-    pub fn progress(&mut self, wait: Wait) -> Option<Progress> {
-        if self.born.elsewhere() || self.gathered.is_some() {
+    pub fn progress(&self, wait: Wait) -> Option<Progress> {
+        if self.born.elsewhere() || self.gathered.get().is_some() {
             return None;
         }
         let inbox = self.inbox();
@@ -171,8 +171,8 @@ impl Query {
         inbox.noticed();
         let progress = inbox.pop_progress();
         match &progress {
-            Some(Progress::End(gathered)) => self.gathered = Some(*gathered),
-            Some(Progress::Heard(by)) => self.heard.push(by.clone()),
+            Some(Progress::End(gathered)) => _ = self.gathered.set(*gathered),
+            Some(Progress::Heard(by)) => self.heard.lock().push(by.clone()),
             Some(Progress::Answer(_)) | None => {}
         }
         if let Some(node) = self.node.upgrade() {
@@ -182,18 +182,18 @@ impl Query {
     }
 
     /// Members that have said that they heard the question, so far as was read.
-    pub fn heard(&self) -> &[NodeName] {
-        &self.heard
+    pub fn heard(&self) -> Vec<NodeName> {
+        self.heard.lock().clone()
     }
 
     /// How it ended; `None` while it has not, and where the node was stopped first.
     pub fn gathered(&self) -> Option<Gathered> {
-        self.gathered
+        self.gathered.get().copied()
     }
 
     /// All that comes has been read.
     pub fn is_over(&self) -> bool {
-        self.gathered.is_some() || self.born.elsewhere() || (self.inbox().is_closed() && self.inbox().is_empty())
+        self.gathered.get().is_some() || self.born.elsewhere() || (self.inbox().is_closed() && self.inbox().is_empty())
     }
 
     /// No more answers, but for those that are there.
@@ -239,7 +239,7 @@ impl Iterator for Query {
 
 impl std::fmt::Debug for Query {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Query").field("id", &self.id).field("gathered", &self.gathered).finish_non_exhaustive()
+        f.debug_struct("Query").field("id", &self.id).field("gathered", &self.gathered.get()).finish_non_exhaustive()
     }
 }
 
@@ -247,7 +247,7 @@ impl Drop for Query {
     fn drop(&mut self) {
         if self.born.elsewhere() {
             std::mem::forget((self.inbox.take(), std::mem::take(&mut self.node)));
-        } else if self.gathered.is_none() {
+        } else if self.gathered.get().is_none() {
             self.cancel();
         }
     }

@@ -223,6 +223,11 @@ impl Reader {
         self.born.elsewhere() || self.inbox().is_closed()
     }
 
+    /// How many were dropped so far, because they found no room.
+    pub fn lost(&self) -> u64 {
+        if self.born.elsewhere() { 0 } else { self.inbox().losses().0 }
+    }
+
     /// How many items wait.
     pub fn len(&self) -> usize {
         if self.born.elsewhere() { 0 } else { self.inbox().len() }
