@@ -284,7 +284,7 @@ def test_who_knows_its_neighbours_only_is_told_what_is_said_to_all():
             assert [(message.sender, message.data) for message in each] == [("n7", b"all")]
     finally:
         for node in nodes:
-            node.close()
+            node.stop()
 
 
 def test_what_is_said_in_order_is_heard_in_order():
