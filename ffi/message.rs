@@ -9,7 +9,7 @@ use std::time::Duration;
 use bruit_core::engine::Sending;
 use bruit_core::error::{Code, Error, Result};
 use bruit_core::id::NAME_MAX;
-use bruit_core::message::{Body, Manner, TOPIC_MAX, ToAll};
+use bruit_core::message::{Body, Manner, TOPIC_MAX, ToAll, Verdict};
 use bruit_core::runtime::{Each, Message, Parcel, Sent, To, Wait};
 
 use crate::callback::{User, bruit_free_fn};
@@ -102,6 +102,9 @@ pub type bruit_message_fn = Option<unsafe extern "C" fn(message: *const bruit_me
 /// The rules are those of bruit_event_fn. Not called where the node stops first; `user` is freed all the same.
 pub type bruit_reply_fn =
     Option<unsafe extern "C" fn(status: c_int, reply: *const bruit_message, text: *const c_char, user: *mut c_void)>;
+
+/// Judges a broadcast before it goes on: not 0 accepts it, 0 rejects it. The rules are those of bruit_message_fn.
+pub type bruit_validate_fn = Option<unsafe extern "C" fn(message: *const bruit_message, user: *mut c_void) -> c_int>;
 
 /// Says something to all members. Each that lives hears it once; what one has missed for so long that nobody has it any more
 /// is said to it by BRUIT_EVENT_GAP.
@@ -331,6 +334,46 @@ pub unsafe extern "C" fn bruit_node_on_message(
                 unsafe { callback(shown, user.data()) };
             };
             node.on_message(topic, Box::new(hear))
+        })?;
+        subscription.put(id);
+        Ok(0)
+    })
+}
+
+/// Judges what others broadcast under a topic, before it goes on: what is rejected is neither handed out here nor passed on or
+/// offered to others. Where several match, all have to accept. What has no verdict within the option "validation_timeout" is
+/// offered to others, and pushed on to nobody. bruit_node_unsubscribe() ends it: what waits then is accepted.
+///
+/// \param topic NULL is "", the default topic; "*" are all.
+/// \param callback required. It runs where other callbacks do.
+/// \param user handed to the callback; may be NULL.
+/// \param free_fn frees `user`; may be NULL. See bruit_free_fn.
+/// \param subscription receives a number for bruit_node_unsubscribe(); may be NULL.
+/// \return BRUIT_OK; BRUIT_E_STATE on a stopped node.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bruit_node_on_validate(
+    node: *mut bruit_node,
+    topic: *const c_char,
+    callback: bruit_validate_fn,
+    user: *mut c_void,
+    free_fn: bruit_free_fn,
+    subscription: *mut u64,
+) -> c_int {
+    guard(|| {
+        let node = node_of(node)?;
+        // SAFETY: NULL or a text, NULL or valid, as the caller promises.
+        let (topic, subscription) = unsafe { (topic_of(topic)?, Out::optional(subscription)) };
+        let callback = callback.ok_or_else(|| invalid("callback is NULL"))?;
+        let id = User::offer(user, free_fn, |user| {
+            let judge = move |message: &Message| {
+                let mut held = Held::message(message.clone());
+                let shown = held.show();
+                let _theirs = Running::a_callback();
+                // SAFETY: the caller vouches for the callback and its data, which lives as long as `user`.
+                let accepts = unsafe { callback(shown, user.data()) } != 0;
+                if accepts { Verdict::Accept } else { Verdict::Reject }
+            };
+            node.on_validate(topic, Box::new(judge))
         })?;
         subscription.put(id);
         Ok(0)

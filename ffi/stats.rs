@@ -288,6 +288,12 @@ pub struct bruit_stats {
     pub broadcasts_waiting: u64,
     /** broadcasts that the application was too slow for */
     pub broadcasts_overrun: u64,
+    /** broadcasts that the application was asked to judge */
+    pub validations: u64,
+    /** broadcasts without a verdict within validation_timeout: offered, and not pushed on */
+    pub validations_late: u64,
+    /** broadcasts that the application rejected */
+    pub validations_rejected: u64,
 }
 
 /// One counter.
@@ -496,6 +502,9 @@ const FIELDS: &[&str] = &[
     "stream_bytes_unread",
     "broadcasts_waiting",
     "broadcasts_overrun",
+    "validations",
+    "validations_late",
+    "validations_rejected",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

@@ -599,6 +599,9 @@ typedef void (*bruit_reply_fn)(int status, const bruit_message *reply, const cha
  */
 typedef void (*bruit_message_fn)(const bruit_message *message, void *user);
 
+/** Judges a broadcast before it goes on: not 0 accepts it, 0 rejects it. The rules are those of bruit_message_fn. */
+typedef int (*bruit_validate_fn)(const bruit_message *message, void *user);
+
 /** A question to all other members, or to some. Set it to zeros and `size` before filling it in. */
 typedef struct bruit_query {
     /** sizeof(bruit_query). */
@@ -945,6 +948,12 @@ typedef struct bruit_stats {
     uint64_t broadcasts_waiting;
     /** broadcasts that the application was too slow for */
     uint64_t broadcasts_overrun;
+    /** broadcasts that the application was asked to judge */
+    uint64_t validations;
+    /** broadcasts without a verdict within validation_timeout: offered, and not pushed on */
+    uint64_t validations_late;
+    /** broadcasts that the application rejected */
+    uint64_t validations_rejected;
 } bruit_stats;
 
 /** One counter. */
@@ -1441,6 +1450,25 @@ int bruit_node_on_message(bruit_node *node,
                           void *user,
                           bruit_free_fn free_fn,
                           uint64_t *subscription);
+
+/**
+ * Judges what others broadcast under a topic, before it goes on: what is rejected is neither handed out here nor passed on or
+ * offered to others. Where several match, all have to accept. What has no verdict within the option "validation_timeout" is
+ * offered to others, and pushed on to nobody. bruit_node_unsubscribe() ends it: what waits then is accepted.
+ *
+ * \param topic NULL is "", the default topic; "*" are all.
+ * \param callback required. It runs where other callbacks do.
+ * \param user handed to the callback; may be NULL.
+ * \param free_fn frees `user`; may be NULL. See bruit_free_fn.
+ * \param subscription receives a number for bruit_node_unsubscribe(); may be NULL.
+ * \return BRUIT_OK; BRUIT_E_STATE on a stopped node.
+ */
+int bruit_node_on_validate(bruit_node *node,
+                           const char *topic,
+                           bruit_validate_fn callback,
+                           void *user,
+                           bruit_free_fn free_fn,
+                           uint64_t *subscription);
 
 /**
  * Takes messages without a callback, for programs that would rather pull; in either dispatch mode. The first call

@@ -619,6 +619,14 @@ public:
         user.release(); // bruit's now
         return subscription;
     }
+    /// Judges what others broadcast under a topic ("*" are all) before it goes on. What throws rejects.
+    std::uint64_t on_validate(const std::string &topic, std::function<bool(const message &)> accepts) {
+        auto user = std::make_unique<judge>(judge{std::move(accepts), sink_});
+        std::uint64_t subscription = 0;
+        detail::check(bruit_node_on_validate(raw_, topic.c_str(), &judged, user.get(), &judge_freed, &subscription));
+        user.release(); // bruit's now
+        return subscription;
+    }
     /// To all members. flags: BRUIT_LOOPBACK, BRUIT_ORDERED, BRUIT_WAIT.
     void broadcast(const std::string &topic, std::string_view data, std::uint32_t flags = 0) {
         detail::check(bruit_node_broadcast(raw_, topic.c_str(), data.data(), data.size(), flags));
@@ -810,6 +818,20 @@ private:
         }
     }
     static void taker_freed(void *user) noexcept { delete static_cast<taker *>(user); }
+    struct judge {
+        std::function<bool(const message &)> accepts;
+        std::shared_ptr<detail::sink> sink;
+    };
+    static int judged(const bruit_message *raw, void *user) noexcept {
+        judge *by = static_cast<judge *>(user);
+        try {
+            return by->accepts(message(raw)) ? 1 : 0;
+        } catch (...) {
+            by->sink->take(std::current_exception());
+            return 0;
+        }
+    }
+    static void judge_freed(void *user) noexcept { delete static_cast<judge *>(user); }
 
     bruit_node *raw_ = nullptr;
     std::shared_ptr<detail::sink> sink_;

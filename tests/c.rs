@@ -26,7 +26,7 @@ suite! {
     life rounds stopped_waits exit_while_running waiting statistics
     cluster_threads cluster_manual cluster_pull metadata snapshots deaths keys refused unheard overflow
     calls_in_callbacks release_in_callback user_data subscriptions one_dispatcher logging shared_runtime
-    messages broadcasts neighbours requests pulled_messages queries streams
+    messages broadcasts neighbours validation requests pulled_messages queries streams
     forked_child daemons manners
 }
 

@@ -145,6 +145,17 @@ impl Chunk {
     }
 }
 
+/// The topic of who listens to all.
+pub const ALL_TOPICS: &str = "*";
+
+/// What the application thinks of a message before it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Accept,
+    /// It counts as seen, and is neither handed out nor passed on nor offered.
+    Reject,
+}
+
 /// What a member has told us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {

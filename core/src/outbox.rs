@@ -102,6 +102,8 @@ pub struct Outbox {
     pub events: Vec<Event>,
     /// For the application, after the events.
     pub messages: Vec<Delivery>,
+    /// Broadcasts that wait for a verdict: [`Engine::validated`](crate::engine::Engine::validated).
+    pub questions: Vec<Delivery>,
     pub completions: Vec<Completion>,
     /// Of byte streams.
     pub streams: Vec<Streamed>,
@@ -120,6 +122,7 @@ impl Outbox {
             dropped: 0,
             events: Vec::new(),
             messages: Vec::new(),
+            questions: Vec::new(),
             completions: Vec::new(),
             streams: Vec::new(),
             resolve: Vec::new(),
@@ -138,6 +141,7 @@ impl Outbox {
         self.dropped = 0;
         self.events.clear();
         self.messages.clear();
+        self.questions.clear();
         self.completions.clear();
         self.streams.clear();
         self.resolve.clear();
@@ -149,7 +153,7 @@ impl Outbox {
 
     pub fn is_empty(&self) -> bool {
         let told = self.events.is_empty() && self.messages.is_empty() && self.completions.is_empty();
-        let told = told && self.streams.is_empty();
+        let told = told && self.streams.is_empty() && self.questions.is_empty();
         self.used == 0 && told && self.resolve.is_empty()
     }
 

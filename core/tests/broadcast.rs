@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bruit_core::config::Config;
 use bruit_core::error::Code;
 use bruit_core::id::RunId;
-use bruit_core::message::{Manner, ToAll};
+use bruit_core::message::{Delivery, Manner, ToAll, Verdict};
 use bruit_core::outbox::Completion;
-use bruit_core::sim::{Network, World};
+use bruit_core::sim::{Judges, Network, World};
 use bruit_core::time::Duration;
 use bruit_core::view::EventKind;
 use bruit_core::wire::frame::Frame;
@@ -207,11 +207,75 @@ fn who_is_lazy_asks_for_what_is_announced() {
         let both = [prune(false), prune(true)].concat();
         world.inject(nodes[a], nodes[b], &both);
     }
-    let before = sum(&world, &nodes, |c| c.grafts);
+    let count = |world: &World, i: usize| {
+        let counters = world.engine(i).counters();
+        (counters.grafts, counters.broadcasts_repaired, counters.broadcast_pushes)
+    };
+    let before: Vec<(u64, u64, u64)> = nodes.iter().map(|&i| count(&world, i)).collect();
     say(&mut world, nodes[0], &mut said);
     world.run_for(secs(5));
     check(&world, &nodes, &said);
-    assert!(sum(&world, &nodes, |c| c.grafts) > before, "it was asked for");
+    for (&i, (grafts, repaired, pushes)) in nodes.iter().zip(before) {
+        let (asked, got, pushed) = count(&world, i);
+        assert_eq!(pushed, pushes, "{i} has pushed it to nobody");
+        assert_eq!(got - repaired, u64::from(i != nodes[0]), "{i} was given what it asked for");
+        assert_eq!(asked > grafts, i != nodes[0], "{i}");
+    }
+}
+
+#[test]
+fn nine_links_of_ten_may_be_lazy() {
+    let (mut world, nodes) = formed(8, 30, &Config::new());
+    let mut said = BTreeSet::new();
+    say(&mut world, nodes[0], &mut said);
+    world.run_for(secs(2));
+    let mut links = 0;
+    for &i in &nodes {
+        for run in world.engine(i).neighbours().to_vec() {
+            links += 1;
+            if links % 10 > 0 {
+                let from = nodes.iter().copied().find(|&j| world.run_id(j) == run).expect("a node of ours");
+                let mut bytes = Vec::new();
+                Frame::Prune { origin: world.run_id(nodes[0]), own: false }.write(&mut bytes);
+                world.inject(from, i, &bytes);
+            }
+        }
+    }
+    let before = sum(&world, &nodes, |c| c.broadcasts_repaired);
+    say(&mut world, nodes[0], &mut said);
+    world.run_for(secs(5));
+    check(&world, &nodes, &said);
+    assert!(sum(&world, &nodes, |c| c.broadcasts_repaired) - before >= 10, "most have asked for it");
+}
+
+/// Above 1 KiB, while a tree is forming; later it would say nothing that a PRUNE has not said.
+#[test]
+fn who_has_a_large_one_says_so_and_is_not_given_it_again() {
+    let idontwants = |bytes: usize, told: bool| {
+        let mut world = World::new(9);
+        let nodes: Vec<usize> = (0..4).map(|i| world.add(&format!("n{i}"), Config::new())).collect();
+        world.acquaint(&nodes);
+        world.broadcast(nodes[0], "", b"wake up").unwrap();
+        world.run_for(secs(2));
+        // A new tree: all are eager again.
+        let (origin, seq) = (world.run_id(nodes[1]), 1);
+        if told {
+            for (from, to) in [(2, 3), (3, 2)] {
+                let mut frame = Vec::new();
+                Frame::Idontwant { origin, seq }.write(&mut frame);
+                world.inject(nodes[from], nodes[to], &frame);
+            }
+        }
+        let before = (world.traffic().packets[60], sum(&world, &nodes, |c| c.broadcast_pushes));
+        world.broadcast(nodes[1], "", &vec![7; bytes]).unwrap();
+        world.run_for(secs(5));
+        assert!(nodes.iter().filter(|&&i| i != nodes[1]).all(|&i| heard(&world, i).contains_key(&(origin, seq))));
+        (world.traffic().packets[60] - before.0, sum(&world, &nodes, |c| c.broadcast_pushes) - before.1)
+    };
+    let ((small, _), (large, pushed), (_, less)) =
+        (idontwants(1_000, false), idontwants(2_000, false), idontwants(2_000, true));
+    assert_eq!(small, 0);
+    assert!(large > 0 && less < pushed, "{large} of them; {pushed} were pushed, and {less} where it was said before");
 }
 
 #[test]
@@ -384,6 +448,94 @@ fn who_waits_for_what_is_lost_goes_on_when_it_is_said() {
     let gap = world.events(nodes[3]).iter().find(|(_, event)| event.kind == EventKind::Gap).expect("it is said");
     let third = world.messages(nodes[3]).last().expect("it is told");
     assert!(third.0 >= gap.0 && (gap.1.id, gap.1.count) == (2, 1));
+}
+
+/// As all applications of a world think: of its data the first byte says what, and the second after how many seconds.
+fn judges() -> Judges {
+    let verdict = |question: &Delivery| {
+        let data = question.body.data();
+        let verdict = if data[0] == b'-' { Verdict::Reject } else { Verdict::Accept };
+        Some((verdict, secs((data[1] - b'0').into())))
+    };
+    Judges { topics: ["judged".to_string()].into(), verdict }
+}
+
+#[test]
+fn what_is_rejected_is_heard_by_nobody_and_goes_no_further() {
+    let mut world = World::new(1);
+    world.judges = Some(judges());
+    let nodes: Vec<usize> = (0..40).map(|i| world.add(&format!("n{i}"), Config::new())).collect();
+    world.acquaint(&nodes);
+    world.run_for(secs(1));
+    (0..5).for_each(|_| _ = world.broadcast(nodes[0], "judged", b"+0").unwrap());
+    world.run_for(secs(10));
+    assert!(nodes[1..].iter().all(|&i| world.messages(i).len() == 5));
+    let count = |world: &World| {
+        let of = |count: fn(&bruit_core::engine::Counters) -> u64| sum(world, &nodes, count);
+        (of(|c| c.validations), of(|c| c.validations_rejected), of(|c| c.broadcast_pushes))
+    };
+    let (asked, rejected, pushed) = count(&world);
+    assert_eq!((asked, rejected), (5 * 39, 0));
+    // Not judged, and from here judged, too.
+    world.broadcast(nodes[0], "other", b"-0").unwrap();
+    world.run_for(secs(5));
+    let between = count(&world);
+    assert_eq!((between.0, between.1), (asked, 0));
+    world.broadcast(nodes[0], "judged", b"-0").unwrap();
+    world.run_for(secs(60));
+    let after = count(&world);
+    assert!(nodes[1..].iter().all(|&i| world.messages(i).len() == 6), "nobody hears it");
+    // Its origin pushes it to its neighbours, and gives it to who asks: nobody else does.
+    assert!((1..=5).contains(&(after.2 - between.2)) && after.1 == after.0 - asked, "{pushed} {between:?} {after:?}");
+}
+
+#[test]
+fn what_has_no_verdict_in_time_is_offered_and_heard_where_it_is_accepted() {
+    let mut config = Config::new();
+    config.validation_timeout = ms(200);
+    let mut world = World::new(2);
+    world.judges = Some(judges());
+    let nodes: Vec<usize> = (0..30).map(|i| world.add(&format!("n{i}"), config.clone())).collect();
+    world.acquaint(&nodes);
+    world.run_for(secs(1));
+    let first = world.say(nodes[0], "judged", b"+3", ToAll { ordered: true, ..ToAll::default() }).unwrap();
+    world.say(nodes[0], "judged", b"-9", ToAll { ordered: true, ..ToAll::default() }).unwrap();
+    let third = world.say(nodes[0], "judged", b"+0", ToAll { ordered: true, ..ToAll::default() }).unwrap();
+    world.run_for(secs(2));
+    // All have been asked, long before anybody has said anything.
+    assert!(sum(&world, &nodes, |c| c.validations) >= 80 && sum(&world, &nodes, |c| c.validations_late) >= 50);
+    assert!(nodes.iter().all(|&i| world.messages(i).is_empty()));
+    world.run_for(secs(60));
+    for &i in &nodes[1..] {
+        let seqs: Vec<u64> = heard(&world, i).keys().map(|&(_, seq)| seq).collect();
+        let order: Vec<Manner> = world.messages(i).iter().map(|(_, message)| message.manner).collect();
+        assert_eq!(seqs, [first, third], "{i}");
+        assert_eq!(order, [first, third].map(|seq| Manner::Broadcast { seq }), "also in order");
+    }
+}
+
+#[test]
+fn what_waits_for_a_verdict_is_bounded_and_the_rest_is_asked_for_later() {
+    let mut config = Config::new();
+    config.validation_bytes = 64 << 10;
+    let mut world = World::new(3);
+    world.judges = Some(judges());
+    let nodes: Vec<usize> = (0..4).map(|i| world.add(&format!("n{i}"), config.clone())).collect();
+    world.acquaint(&nodes);
+    world.run_for(secs(1));
+    let mut data = vec![b'x'; 20_000];
+    data[..2].copy_from_slice(b"+2");
+    for _ in 0..10 {
+        world.broadcast(nodes[0], "judged", &data).unwrap();
+    }
+    world.run_for(secs(1));
+    assert!(sum(&world, &nodes, |c| c.broadcasts_refused) > 0);
+    let loads = |i: usize| world.engine(i).loads().into_iter().all(|load| load.len <= load.max);
+    assert!(nodes.iter().all(|&i| loads(i)));
+    world.run_for(secs(120));
+    for &i in &nodes[1..] {
+        assert_eq!(heard(&world, i).len(), 10, "{i}");
+    }
 }
 
 #[test]

@@ -490,7 +490,9 @@ fn a_mixed_queue_has_events_and_messages_in_the_order_in_which_they_came() {
         other.until("it has it", |w| w.events().iter().any(|e| e.kind == EventKind::Receipt));
         heard.extend(std::iter::from_fn(|| queue.try_next()).map(|heard| match heard {
             Heard::Event(event) => format!("{} {}", event.kind.name(), event.member.unwrap().name),
-            Heard::Message(message) => format!("{} from {}", message.topic(), message.sender()),
+            Heard::Message(message) | Heard::Question(message) => {
+                format!("{} from {}", message.topic(), message.sender())
+            }
             Heard::Stream(stream) => format!("{stream:?}"),
         }));
         queue.ignore("x");

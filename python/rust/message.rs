@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bruit_core::error::{Code, Error, Result};
-use bruit_core::message::Body;
+use bruit_core::message::{Body, Verdict};
 use bruit_core::runtime;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -29,11 +29,17 @@ pub struct Message {
     inner: Option<runtime::Message>,
     owner: Arc<Owner>,
     data: PyOnceLock<Py<PyBytes>>,
+    /// It came to be judged.
+    question: bool,
 }
 
 impl Message {
     pub fn new(inner: runtime::Message, owner: Arc<Owner>) -> Message {
-        Message { inner: Some(inner), owner, data: PyOnceLock::new() }
+        Message { inner: Some(inner), owner, data: PyOnceLock::new(), question: false }
+    }
+
+    pub fn question(inner: runtime::Message, owner: Arc<Owner>) -> Message {
+        Message { inner: Some(inner), owner, data: PyOnceLock::new(), question: true }
     }
 
     fn inner(&self) -> &runtime::Message {
@@ -103,6 +109,19 @@ impl Message {
         self.owner.check()?;
         let code = Code::from_number(code.into()).ok_or_else(|| error(Code::Invalid, "code: no such error"))?;
         py.detach(|| self.inner().fail(code, text)).or_raise()
+    }
+
+    /// For the package itself: it came to be judged, and not to be heard.
+    #[getter]
+    fn _is_question(&self) -> bool {
+        self.question
+    }
+
+    /// For the package itself.
+    fn _judge(&self, py: Python<'_>, accept: bool) -> PyResult<()> {
+        self.owner.check()?;
+        let verdict = if accept { Verdict::Accept } else { Verdict::Reject };
+        py.detach(|| self.inner().judge(verdict)).or_raise()
     }
 
     fn __repr__(&self) -> String {

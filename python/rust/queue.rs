@@ -84,6 +84,7 @@ impl Queue {
         match heard {
             Heard::Event(event) => Some(Got::Event(raw(event))),
             Heard::Message(message) => Some(Got::Message(Message::new(message, self.owner.clone()))),
+            Heard::Question(message) => Some(Got::Message(Message::question(message, self.owner.clone()))),
             // It is not listened to any.
             Heard::Stream(_) => None,
         }
@@ -154,6 +155,18 @@ impl Queue {
 
     fn ignore(&self, topic: &str) -> PyResult<()> {
         self.mixed()?.ignore(topic);
+        Ok(())
+    }
+
+    /// The same for what others broadcast, before it goes on.
+    fn judge(&self, py: Python<'_>, topic: &str) -> PyResult<()> {
+        let queue = self.mixed()?;
+        py.detach(|| queue.judge(topic)).or_raise()
+    }
+
+    fn judge_no_more(&self, py: Python<'_>, topic: &str) -> PyResult<()> {
+        let queue = self.mixed()?;
+        py.detach(|| queue.judge_no_more(topic));
         Ok(())
     }
 

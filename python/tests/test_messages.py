@@ -298,6 +298,31 @@ def test_what_is_said_in_order_is_heard_in_order():
             assert [int(message.data) for message in each] == list(range(200))
 
 
+def test_what_a_validator_rejects_is_not_heard_and_goes_no_further():
+    with cluster(3) as nodes:
+        heard = [hear(node, "news") for node in nodes]
+        judged = []
+
+        @nodes[1].on_validate("news")
+        def judge(message):
+            judged.append(message.data)
+            return {b"bad": False, b"good": True}[message.data]
+
+        for data in (b"bad", b"neither", b"good"):
+            nodes[0].broadcast(data, topic="news", ordered=True, timeout=10)
+        wait(heard[1], 1)
+        wait(heard[2], 3)
+        assert [message.data for message in heard[1]] == [b"good"]
+        assert [message.data for message in heard[2]] == [b"bad", b"neither", b"good"], "by its own opinion"
+        assert sorted(judged) == [b"bad", b"good", b"neither"]
+        stats = nodes[1].stats()
+        assert (stats["validations"], stats["validations_rejected"]) == (3, 2)
+        judge.cancel()
+        nodes[0].broadcast(b"bad", topic="news", timeout=10)
+        wait(heard[1], 2)
+        assert len(judged) == 3
+
+
 # Handlers.
 
 

@@ -208,8 +208,11 @@ AT(bruit_stats, stream_bytes_received, 1040);
 AT(bruit_stats, stream_bytes_waiting, 1048);
 AT(bruit_stats, streams_unheard, 1056);
 AT(bruit_stats, stream_bytes_unread, 1064);
-AT(bruit_stats, broadcasts_waiting, 848);
-AT(bruit_stats, broadcasts_overrun, 856);
+AT(bruit_stats, broadcasts_waiting, 1072);
+AT(bruit_stats, broadcasts_overrun, 1080);
+AT(bruit_stats, validations, 1088);
+AT(bruit_stats, validations_late, 1096);
+AT(bruit_stats, validations_rejected, 1104);
 
 ASSERT(BRUIT_OK == 0 && BRUIT_E_INVALID == -1 && BRUIT_E_HANDLE == -2 && BRUIT_E_STATE == -3);
 ASSERT(BRUIT_E_DEADLOCK == -4 && BRUIT_E_FORKED == -5 && BRUIT_E_TIMEOUT == -6 && BRUIT_E_BUFFER == -7);

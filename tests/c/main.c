@@ -28,6 +28,7 @@
     X(messages) \
     X(broadcasts) \
     X(neighbours) \
+    X(validation) \
     X(requests) \
     X(pulled_messages) \
     X(streams) \

@@ -235,6 +235,41 @@ void test_neighbours(void) {
     }
 }
 
+static int ear_accepts(const bruit_message *message, void *user) {
+    ear_note(user, message->sender, message->topic, message->data, message->len, 0);
+    return message->len == 0 || *(const char *)message->data != '-';
+}
+
+void test_validation(void) {
+    bruit_node *a = test_started("a", "thread"), *b = test_started("b", "thread");
+    ear *judge = ear_new(), *e = ear_new();
+    uint64_t subscription, rejected;
+    OK(bruit_node_on_validate(b, "news", ear_accepts, judge, ear_freed, &subscription));
+    OK(bruit_node_on_message(b, "*", ear_hear, e, NULL, NULL));
+    test_join(a, b);
+    OK(bruit_node_broadcast(a, "news", "-bad", 4, BRUIT_ORDERED | BRUIT_WAIT));
+    OK(bruit_node_broadcast(a, "news", "good", 4, BRUIT_ORDERED | BRUIT_WAIT));
+    ear_reach(e, 1);
+    STREQ(e->said[0], "a news good");
+    ear_reach(judge, 2);
+    /* They are judged as they come. */
+    bool first_is_bad = strcmp(judge->said[0], "a news -bad") == 0;
+    STREQ(judge->said[first_is_bad ? 0 : 1], "a news -bad");
+    STREQ(judge->said[first_is_bad ? 1 : 0], "a news good");
+    OK(bruit_node_stat(b, "validations_rejected", &rejected));
+    EQ(rejected, 1);
+    OK(bruit_node_unsubscribe(b, subscription));
+    EQ(judge->freed, 1);
+    OK(bruit_node_broadcast(a, "news", "-as it is", 9, BRUIT_WAIT));
+    ear_reach(e, 2);
+    STREQ(e->said[1], "a news -as it is");
+    EQ(judge->count, 2);
+    OK(bruit_node_free(a));
+    OK(bruit_node_free(b));
+    free(judge);
+    free(e);
+}
+
 void test_requests(void) {
     bruit_node *a = test_started("a", "thread"), *b = test_started("b", "thread");
     ear *e = ear_new(), *answers = ear_new();

@@ -29,6 +29,12 @@ static void null_stream(bruit_stream *stream, void *user) {
     bruit_stream_close(stream);
 }
 
+static int null_validate(const bruit_message *message, void *user) {
+    (void)message;
+    (void)user;
+    return 1;
+}
+
 static void null_reply(int status, const bruit_message *reply, const char *text, void *user) {
     (void)status;
     (void)reply;
@@ -210,6 +216,9 @@ void test_null_pointers(void) {
     ROW(bruit_node_on_message(NULL, "t", null_message, NULL, NULL, &number), BRUIT_E_HANDLE);
     OK(bruit_node_on_message(node, NULL, null_message, NULL, NULL, NULL));
     ROW(bruit_node_on_message(node, "t", NULL, NULL, NULL, &number), BRUIT_E_INVALID);
+    ROW(bruit_node_on_validate(NULL, "t", null_validate, NULL, NULL, &number), BRUIT_E_HANDLE);
+    OK(bruit_node_on_validate(node, NULL, null_validate, NULL, NULL, NULL));
+    ROW(bruit_node_on_validate(node, "t", NULL, NULL, NULL, &number), BRUIT_E_INVALID);
     ROW(bruit_node_recv(NULL, got, 1, 0), BRUIT_E_HANDLE);
     ROW(bruit_node_recv(node, NULL, 1, 0), BRUIT_E_INVALID);
     bruit_message_ref(NULL);

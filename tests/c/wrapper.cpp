@@ -289,6 +289,19 @@ static void messages_are_sent_asked_and_answered() {
         CHECK(refused.code().value() == BRUIT_E_REMOTE && std::string(refused.what()).find("no such table") != std::string::npos);
     }
     thrown.reach(1);
+    b.on_validate("judged", [](const bruit::message &message) {
+        if (message.data() == "throws")
+            throw std::runtime_error("what is that?");
+        return message.data() == "good";
+    });
+    b.on_message("judged", [&](const bruit::message &message) {
+        CHECK(message.data() == "good");
+        heard.add();
+    });
+    for (const char *words : {"bad", "throws", "good"})
+        a.broadcast("judged", words, BRUIT_ORDERED | BRUIT_WAIT);
+    heard.reach(2);
+    thrown.reach(2);
     b.set_meta({{"role", "db"}});
     while (a.send_to_holders("role=db", "note", "hello") == 0)
         std::this_thread::yield();

@@ -222,6 +222,10 @@ group "Broadcasts" {
     broadcast_window: usize as Size = "16MiB", in "64KiB" to "4GiB", from "chosen by feel: half a second of a full line of 1 Gbit/s, and much longer of anything usual", live;
     /// For so long at most they are kept.
     broadcast_keep: Duration as Time = "5m", in "1s" to "24h", from "chosen by feel: longer than most partitions; iroh-gossip has 30 s", live;
+    /// Where the application validates broadcasts: what has no verdict after this time is offered to others, and pushed on to nobody.
+    validation_timeout: Duration as Time = "1s", in "1ms" to "1h", from "chosen by feel: most handlers take a thousandth of it", live;
+    /// Broadcasts that may wait for a verdict, each counted with 64 bytes more than it has. What comes beyond it is dropped, and asked for later.
+    validation_bytes: usize as Size = "4MiB", in "64KiB" to "1GiB", unit "", from "chosen by feel: sixteen of the largest broadcasts";
     /// Members whose broadcasts are told apart. What was heard of those that are gone is remembered as long as there is room; where there is none, those of others are dropped and counted.
     max_origins: usize as Count = 65536, in 1 to 1048576, unit "members", from "chosen: as `max_members`";
 }

@@ -1,13 +1,14 @@
 //! To all: the overlay and the tree on it.
 
-use alloc::string::ToString;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
 
 use super::frames::Speaker;
 use super::mutant::Mutant;
 use super::{Engine, Life, cx};
 use crate::error::{Code, Error, Result};
 use crate::id::{Peer, RunId};
-use crate::message::{Body, Manner, ToAll};
+use crate::message::{Body, Manner, ToAll, Verdict};
 use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::hyparview::{Change, NEIGHBOURS_MAX};
@@ -54,6 +55,19 @@ impl Engine {
         }
         self.finish(now, out);
         Ok(seq)
+    }
+
+    /// What others broadcast under these topics goes nowhere before [`Engine::validated`] says so; what is asked comes in
+    /// [`Outbox::questions`]. Replaces the topics from before: what waits under others is accepted.
+    pub fn validate(&mut self, now: Now, topics: BTreeSet<String>, out: &mut Outbox) {
+        self.tree.judge(cx!(self, now, out), topics);
+        self.finish(now, out);
+    }
+
+    /// The application's verdict on a question. One that comes twice, or unasked, is ignored.
+    pub fn validated(&mut self, now: Now, origin: RunId, seq: u64, verdict: Verdict, out: &mut Outbox) {
+        self.tree.on_verdict(cx!(self, now, out), origin, seq, verdict);
+        self.finish(now, out);
     }
 
     /// What may be on its way: with more the links' queues would be full of it, or it be gone before it was asked for.
@@ -259,6 +273,7 @@ impl Engine {
             let heard = out.messages.split_off(first);
             heard.into_iter().for_each(|delivery| self.hear_question(now, delivery, out));
         }
+        out.questions.extend(self.tree.questions());
         if self.broadcaster_waits && !self.tree.is_busy(self.flow_limit() / 2) {
             self.broadcaster_waits = false;
             self.report_writable(self.members.local().run, out);
@@ -270,6 +285,7 @@ impl Engine {
         let Counts { delivered, copies, pushed, repaired, answered, .. } = self.tree.counts;
         let Counts { grafts, prunes, shortcuts, gone, lost, .. } = self.tree.counts;
         let Counts { before, stale, unlisted, refused, vectors, forgotten, held, overrun, .. } = self.tree.counts;
+        let Counts { judged, late, rejected, .. } = self.tree.counts;
         let counters = &mut self.counters;
         counters.neighbours = self.overlay.neighbours().len() as u64;
         counters.broadcast_window_bytes = self.tree.window_bytes() as u64;
@@ -283,6 +299,7 @@ impl Engine {
         counters.broadcasts_held = held;
         counters.broadcasts_overrun = overrun;
         counters.broadcasts_waiting = self.tree.waiting_bytes() as u64;
+        (counters.validations, counters.validations_late, counters.validations_rejected) = (judged, late, rejected);
         (counters.broadcast_origins, counters.origins_forgotten) = (self.tree.load().0 as u64, forgotten);
     }
 }

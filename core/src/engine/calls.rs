@@ -23,7 +23,9 @@ impl Engine {
         if matches!(self.life, Life::New) {
             self.life = Life::Member;
             self.newcomer = now.mono;
+            let judged = self.tree.judged_topics();
             self.tree = Plumtree::new(now.mono);
+            self.tree.judge(cx!(self, now, out), judged);
             self.contacts.call_seeds(cx!(self, now, out));
             self.start_membership(now, out);
             self.finish(now, out);

@@ -4,6 +4,7 @@ use super::Engine;
 use super::frames::PULLS_MAX;
 use super::membership::{ACQUAINTANCES_MAX, table_max};
 use super::tick::GRAVES_MAX;
+use crate::message::WEIGHT;
 use crate::protocol::contact::CALLS_MAX;
 use crate::protocol::contest::CONTESTS_MAX;
 use crate::protocol::hyparview::{ASKED_MAX, NEIGHBOURS_MAX};
@@ -22,7 +23,7 @@ pub struct Load {
 
 impl Engine {
     /// All that grows with what peers send.
-    pub fn loads(&self) -> [Load; 23] {
+    pub fn loads(&self) -> [Load; 24] {
         let (listed, live) = (self.members.listed(), self.members.live_len());
         let (flights, relays, robin) = self.probe.load();
         let (calls, remembered) = self.contacts.load();
@@ -30,6 +31,7 @@ impl Engine {
         let (origins, waiting) = self.tree.load();
         // The last one that came may be more than all that is kept.
         let window = self.config.broadcast_window + self.config.max_broadcast + 1024;
+        let judged = self.config.validation_bytes + WEIGHT;
         [
             ("members", listed, table_max(&self.config)),
             ("acquaintances", self.neighbourhood.acquaintances(), ACQUAINTANCES_MAX),
@@ -55,7 +57,8 @@ impl Engine {
             ("origins", origins, self.config.max_origins + 1),
             ("broadcasts without a record", waiting, WAITING_MAX),
             ("bytes of broadcasts", self.tree.window_bytes(), window),
-            ("bytes of broadcasts held back", self.tree.held_bytes(), window),
+            ("bytes of broadcasts held back", self.tree.held_bytes(), window + judged),
+            ("bytes of broadcasts to be judged", self.tree.judged_bytes(), judged),
         ]
         .map(|(name, len, max)| Load { name, len, max })
     }

@@ -20,8 +20,9 @@
 //!
 //! This file is a message's way through a member. Beside it: `links`, the neighbours, who is lazy and what they have
 //! confirmed; `news`, announcements; `repair`, what is missing; `vectors`, comparisons; `order`, what has to wait for others;
-//! `origins`, who broadcasts, and `past`, who did.
+//! `judging`, what has to wait for a verdict; `origins`, who broadcasts, and `past`, who did.
 
+mod judging;
 pub mod links;
 mod news;
 mod order;
@@ -36,6 +37,7 @@ pub mod window;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
+use self::judging::Judging;
 pub use self::links::LINKS_MAX;
 use self::links::{Link, lazy_in};
 use self::order::{Order, Topics};
@@ -94,6 +96,18 @@ pub struct Counts {
     pub forgotten: u64,
     pub held: u64,
     pub overrun: u64,
+    pub judged: u64,
+    pub late: u64,
+    pub rejected: u64,
+}
+
+/// How a message came, and so how it goes on.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// Along its origin's own tree.
+    own: bool,
+    /// It was asked for, or missed by who passed it on.
+    repair: bool,
 }
 
 #[derive(Debug)]
@@ -106,6 +120,7 @@ pub struct Plumtree {
     past: Past,
     topics: Topics,
     order: Order,
+    judging: Judging,
     ready: Ready,
     window: Window,
     /// When something missing is asked for, by origin.
@@ -139,6 +154,7 @@ impl Plumtree {
             past: Past::default(),
             topics: Topics::default(),
             order: Order::default(),
+            judging: Judging::default(),
             ready: Ready::default(),
             window: Window::default(),
             repairs: BTreeSet::new(),
@@ -180,6 +196,11 @@ impl Plumtree {
     /// Bytes of what waits for those before it.
     pub fn held_bytes(&self) -> usize {
         self.order.bytes()
+    }
+
+    /// Bytes of what waits for a verdict.
+    pub fn judged_bytes(&self) -> usize {
+        self.judging.bytes()
     }
 
     /// What is to be handed out next, to an application that has room for so many bytes.
@@ -234,7 +255,7 @@ impl Plumtree {
         }
         let after = if ordered { self.topics.say(body.topic(), seq) } else { 0 };
         let kept = Kept { body, after, sent: now, hops: 0, by: None, had: 0 };
-        self.pass_on(cx, run, seq, own, false, kept);
+        self.pass_on(cx, run, seq, Way { own, repair: false }, kept);
         delivery
     }
 
@@ -284,7 +305,10 @@ impl Plumtree {
             return;
         }
         let waits = after > 0 && !self.order.is_open(run, &origin.seen, after);
-        let is_full = waits && self.order.bytes() + gossip.data.len() > cx.config.broadcast_window;
+        // A question is passed on by all: who asks waits.
+        let is_judged = self.judging.concerns(gossip.topic) && Terms::read(gossip.terms).is_err();
+        let is_full = waits && self.order.bytes() + gossip.data.len() > cx.config.broadcast_window
+            || is_judged && self.judging.bytes() + gossip.data.len() > cx.config.validation_bytes;
         match if is_full && !origin.seen.contains(seq) { Mark::Full } else { origin.seen.insert(seq) } {
             Mark::New => {}
             Mark::Full => {
@@ -298,6 +322,7 @@ impl Plumtree {
                 if let Some(kept) = self.window.get_mut(run, seq) {
                     kept.had |= bit;
                 }
+                self.judging.note(run, seq, bit);
                 if let Some(slot) = slot.filter(|_| !repair) {
                     self.prune(cx, run, slot, own);
                 }
@@ -335,17 +360,39 @@ impl Plumtree {
             Err(_) => Manner::Broadcast { seq },
         };
         let delivery = origin.delivery(run, manner, &body).expect("it was asked for above");
+        let kept = Kept { body, after, sent, hops, by: slot.filter(|_| !repair), had };
+        if is_judged {
+            self.counts.judged += 1;
+            self.order.block(run, seq);
+            let until = now + cx.config.validation_timeout;
+            self.judging.ask((run, seq), delivery, kept, Way { own, repair }, until);
+        } else {
+            self.hand_out(run, seq, after, delivery);
+            self.pass_on(cx, run, seq, Way { own, repair }, kept);
+        }
+        self.settle(cx, run);
+    }
+
+    /// To the application, when its turn has come.
+    fn hand_out(&mut self, run: RunId, seq: u64, after: u64, delivery: Delivery) {
+        let Some(origin) = self.origins.get(&run) else { return };
         self.counts.delivered += 1;
-        if waits {
+        self.order.unblock(run, seq);
+        if after > 0 && !self.order.is_open(run, &origin.seen, after) {
             self.counts.held += 1;
             self.order.hold(run, seq, after, delivery);
         } else {
             self.ready.push(delivery);
             self.order.release(run, &origin.seen, seq..=seq, &mut self.ready);
         }
-        let kept = Kept { body, after, sent, hops, by: slot.filter(|_| !repair), had };
-        self.pass_on(cx, run, seq, own, repair, kept);
-        self.settle(cx, run);
+    }
+
+    /// It is not handed out; what comes after it may be.
+    fn hold_back(&mut self, run: RunId, seq: u64) {
+        self.order.unblock(run, seq);
+        if let Some(origin) = self.origins.get(&run) {
+            self.order.release(run, &origin.seen, seq..=seq, &mut self.ready);
+        }
     }
 
     /// All up to `seq` is given up, or none of our business.
@@ -357,9 +404,10 @@ impl Plumtree {
     }
 
     /// Pushes a message that is new here to the eager neighbours, and keeps it to be announced to the others.
-    fn pass_on(&mut self, cx: &mut Cx<'_>, run: RunId, seq: u64, own: bool, repair: bool, mut kept: Kept) {
-        let now = cx.now.mono;
-        let origin = self.origins.get_mut(&run).expect("it was looked up, or made, just before");
+    fn pass_on(&mut self, cx: &mut Cx<'_>, run: RunId, seq: u64, way: Way, mut kept: Kept) {
+        let (now, Way { own, repair }) = (cx.now.mono, way);
+        // Where it had to wait, its origin may be gone.
+        let Some(origin) = self.origins.get_mut(&run) else { return };
         if !own && !repair {
             // It has said nothing for a while, and begins anew.
             origin.lazy = None;
@@ -416,7 +464,8 @@ impl Plumtree {
     pub fn deadline(&self, keep: Duration) -> Option<Instant> {
         let repair = self.repairs.first().map(|&(at, _)| at);
         let waiting = self.waiting.front().map(|w| w.until);
-        [repair, self.announce, self.compare, waiting, self.window.deadline(keep)].into_iter().flatten().min()
+        let (window, late) = (self.window.deadline(keep), self.judging.deadline());
+        [repair, self.announce, self.compare, waiting, window, late].into_iter().flatten().min()
     }
 
     /// Does what is due. Called until it returns `None`: each loss.
@@ -425,6 +474,7 @@ impl Plumtree {
         if self.announce.is_some_and(|at| at <= now) {
             self.announce(cx);
         }
+        self.offer_late(cx);
         while let Some(&(_, run)) = self.repairs.first().filter(|&&(at, _)| at <= now) {
             if let Some(lost) = self.ask(cx, members, run) {
                 return Some(lost);

@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use super::lock::{Condvar, Mutex, MutexGuard};
 
-use super::message::{AnswerFn, Message, MessageFn};
+use super::message::{AnswerFn, Message, MessageFn, VerdictFn};
 use super::node::{Progress, QueryHandler};
 use super::stream::{Stream, StreamFn};
 use crate::error;
-use crate::message::{Body, is_same_topic};
+use crate::message::{ALL_TOPICS, Body, Verdict, is_same_topic};
 use crate::view::Event;
 
 thread_local! {
@@ -65,26 +65,25 @@ pub(crate) struct Handler {
     gone: AtomicBool,
 }
 
-/// The topic that listens to all.
-pub(crate) const ALL_TOPICS: &str = "*";
-
 enum Wants {
     Events(u32),
     Topic(String),
     Streams(String),
+    Verdicts(String),
 }
 
 enum Call {
     Event(EventFn),
     Message(MessageFn),
     Stream(StreamFn),
+    Verdict(VerdictFn),
 }
 
 impl Handler {
     fn mask(&self) -> u32 {
         match self.wants {
             Wants::Events(mask) => mask,
-            Wants::Topic(_) | Wants::Streams(_) => 0,
+            Wants::Topic(_) | Wants::Streams(_) | Wants::Verdicts(_) => 0,
         }
     }
 
@@ -94,6 +93,10 @@ impl Handler {
 
     fn takes_streams_of(&self, topic: &str) -> bool {
         matches!(&self.wants, Wants::Streams(own) if own == topic || own == ALL_TOPICS)
+    }
+
+    fn judges(&self, topic: &str) -> bool {
+        matches!(&self.wants, Wants::Verdicts(own) if own == topic || own == ALL_TOPICS)
     }
 }
 
@@ -154,6 +157,16 @@ impl Callbacks {
         self.handlers.lock().iter().any(|h| h.takes_streams_of(topic))
     }
 
+    /// Somebody judges broadcasts under this topic.
+    pub(crate) fn judges(&self, topic: &str) -> bool {
+        self.handlers.lock().iter().any(|h| h.judges(topic))
+    }
+
+    pub(crate) fn judged_topics(&self) -> Vec<String> {
+        let of = |h: &Arc<Handler>| if let Wants::Verdicts(topic) = &h.wants { Some(topic.clone()) } else { None };
+        self.handlers.lock().iter().filter_map(of).collect()
+    }
+
     /// Somebody listens to this kind.
     pub(crate) fn wants(&self, kind: u32) -> bool {
         self.mask.load(Acquire) & kind != 0
@@ -176,6 +189,11 @@ impl Callbacks {
     /// The same for streams that members open.
     pub(crate) fn take_streams(&self, topic: &str, from: u64, f: StreamFn) -> Option<u64> {
         self.add_one(Wants::Streams(topic.into()), from, Call::Stream(f))
+    }
+
+    /// For those that are to be judged.
+    pub(crate) fn validate(&self, topic: &str, f: VerdictFn) -> Option<u64> {
+        self.add_one(Wants::Verdicts(topic.into()), 0, Call::Verdict(f))
     }
 
     fn add_one(&self, wants: Wants, from: u64, call: Call) -> Option<u64> {
@@ -334,6 +352,26 @@ impl Pass<'_> {
             }
         }
         (stream, None)
+    }
+
+    /// Asks those who judge this message until one rejects it; who panics does.
+    pub(crate) fn judge(&self, message: &Message, mut panicked: impl FnMut(String)) -> Verdict {
+        let judges = |h: &Arc<Handler>| h.judges(message.topic());
+        let handlers: Vec<Arc<Handler>> = self.0.handlers.lock().iter().filter(|h| judges(h)).cloned().collect();
+        for handler in &handlers {
+            let mut verdict = Verdict::Accept;
+            let call = |call: &mut Call| {
+                if let Call::Verdict(f) = call {
+                    verdict = Verdict::Reject;
+                    verdict = f(message);
+                }
+            };
+            self.run_one(handler, call).into_iter().for_each(&mut panicked);
+            if verdict == Verdict::Reject {
+                return verdict;
+            }
+        }
+        Verdict::Accept
     }
 
     /// Answers with the text of a panic.

@@ -49,6 +49,8 @@ pub(crate) struct Bounds {
 pub(crate) enum Item {
     Event(Event),
     Message(Message),
+    /// It wants a verdict. It is never dropped: what waits for one is bounded by the engine.
+    Question(Message),
     /// The answer to a question, for who asked it.
     Answer(AnswerFn, Result<Body>),
     /// What becomes of a question to many; for a handler, or for the queue's own reader.
@@ -122,6 +124,16 @@ impl Inbox {
         }
     }
 
+    pub(crate) fn push_question(&self, message: Message) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            let number = state.queue.take_number();
+            state.messages.items.push_back((number, Item::Question(message)));
+        } else {
+            message.settle();
+        }
+    }
+
     pub(crate) fn push_answer(&self, f: AnswerFn, answer: Result<Body>) {
         let mut state = self.state.lock();
         if !state.closed {
@@ -149,7 +161,7 @@ impl Inbox {
         }
         match item {
             Item::Progress(_, progress) => Some(progress),
-            Item::Event(_) | Item::Message(_) | Item::Answer(..) | Item::Stream(_) => None,
+            Item::Event(_) | Item::Message(_) | Item::Question(_) | Item::Answer(..) | Item::Stream(_) => None,
         }
     }
 
@@ -393,7 +405,7 @@ impl std::fmt::Debug for Item {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Item::Event(event) => event.fmt(f),
-            Item::Message(message) => message.fmt(f),
+            Item::Message(message) | Item::Question(message) => message.fmt(f),
             Item::Answer(_, answer) => answer.fmt(f),
             Item::Progress(_, progress) => progress.fmt(f),
             Item::Stream(stream) => stream.fmt(f),

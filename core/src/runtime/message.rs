@@ -1,15 +1,16 @@
 //! A message as the application holds it: no copy of the bytes, however many hold it, and for a request the way back.
 
-use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Weak};
 
 use super::node::Shared;
 use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::id::{Epoch, NodeName, RunId};
-use crate::message::{Body, Delivery, Manner};
+use crate::message::{Body, Delivery, Manner, Verdict};
 
 pub(crate) type MessageFn = Box<dyn FnMut(&Message) + Send>;
+pub(crate) type VerdictFn = Box<dyn FnMut(&Message) -> Verdict + Send>;
 pub(crate) type AnswerFn = Box<dyn FnOnce(Result<Body>) + Send>;
 
 /// What a member said. Clones share it; it may outlive the node.
@@ -24,12 +25,20 @@ struct Said {
     node: Weak<Shared>,
     /// Nobody waits for an answer, or has one.
     settled: AtomicBool,
+    /// Verdicts that are still wanted.
+    judges: AtomicUsize,
 }
 
 impl Message {
     pub(crate) fn new(delivery: Delivery, node: &Arc<Shared>) -> Message {
         let settled = AtomicBool::new(!wants_answer(delivery.manner));
-        Message(Arc::new(Said { delivery, node: Arc::downgrade(node), settled }))
+        Message(Arc::new(Said { delivery, node: Arc::downgrade(node), settled, judges: AtomicUsize::new(0) }))
+    }
+
+    /// One that goes on when so many have accepted it.
+    pub(crate) fn to_be_judged(delivery: Delivery, node: &Arc<Shared>, judges: usize) -> Message {
+        let (settled, judges) = (AtomicBool::new(true), AtomicUsize::new(judges));
+        Message(Arc::new(Said { delivery, node: Arc::downgrade(node), settled, judges }))
     }
 
     pub fn topic(&self) -> &str {
@@ -103,9 +112,24 @@ impl Message {
         node.answer(self.run(), self.manner(), answer).inspect_err(|_| self.0.settled.store(false, Release))
     }
 
+    /// What is thought of a message that is to be judged, by one of those who are asked: from any thread, also later. All
+    /// have to accept it. `E_STATE` for one that is not, or not any more. Where the last clone goes before, it is accepted.
+    pub fn judge(&self, verdict: Verdict) -> Result<()> {
+        let left = match verdict {
+            Verdict::Accept => self.0.judges.fetch_update(AcqRel, Acquire, |left| left.checked_sub(1)),
+            Verdict::Reject => Ok(self.0.judges.swap(0, AcqRel)).and_then(|left| if left > 0 { Ok(1) } else { Err(0) }),
+        };
+        let left = left.map_err(|_| Error::new(Code::State, "nobody waits for a verdict on this message"))?;
+        match (left, self.0.node.upgrade()) {
+            (1, Some(node)) => node.judged(&self.0.delivery, verdict),
+            _ => Ok(()),
+        }
+    }
+
     /// Nobody is to be told: the node is stopping.
     pub(crate) fn settle(&self) {
         self.0.settled.store(true, Release);
+        self.0.judges.store(0, Release);
     }
 }
 
@@ -123,6 +147,9 @@ impl Drop for Said {
     fn drop(&mut self) {
         let Some(node) = self.node.upgrade() else { return };
         node.free(self.delivery.weight());
+        if *self.judges.get_mut() > 0 {
+            let _ = node.judged(&self.delivery, Verdict::Accept);
+        }
         if !*self.settled.get_mut() {
             let text = "the handler did not reply";
             let _ = node.answer(self.delivery.run, self.delivery.manner, Err((Code::NoReply, text)));

@@ -13,6 +13,7 @@
 //! Order of locks: control, then live, then those of the inbox, the queues, the outgoing packets. Callbacks run under
 //! none of them.
 
+mod judge;
 mod query;
 mod queue;
 mod stream;
@@ -236,6 +237,7 @@ impl Node {
         let shared = self.shared();
         shared.check()?;
         if shared.callbacks.remove(subscription) {
+            shared.tell_judged();
             Ok(())
         } else {
             Err(Error::new(Code::NotFound, format!("no subscription {subscription}")))
@@ -594,6 +596,7 @@ impl Shared {
         }
         self.log(level::INFO, "bruit::node", || format!("{} started at {}", self.name(), begun.address));
         // An error here means that somebody has stopped the node already.
+        self.tell_judged();
         let _ = self.call(|live, out, now| live.engine.start(now, out));
         Ok(())
     }
@@ -839,11 +842,13 @@ impl Shared {
                 live.engine.consumed(now, weight, out);
             }
             let value = f(live, out);
+            self.sift_questions(live, now, out);
             self.sift(live, now, out);
             self.sift_streams(live, now, out);
             let (mut wakes, answers) = self.complete(live, out);
             let opened = self.hand_out_streams(live, out, &mut wakes);
-            let tell = answers || opened || !out.events.is_empty() || !out.messages.is_empty();
+            let asked = !out.messages.is_empty() || !out.questions.is_empty();
+            let tell = answers || opened || !out.events.is_empty() || asked;
             let has_outgoing = self.hand_over(live, out);
             self.version.store(live.engine.view_version(), Release);
             let deadline = live.engine.deadline(now.mono);
@@ -897,6 +902,7 @@ impl Shared {
             self.queue_event(event);
             note_runs(event, &mut marks);
         }
+        self.queue_questions(out);
         self.queue_messages(out);
         let by_stream = |p: &Packet| p.to.via == Via::Stream || live.wire.udp.is_none();
         if marks.is_empty() && !out.packets().iter().any(by_stream) {

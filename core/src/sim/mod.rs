@@ -36,7 +36,7 @@ pub use net::{Delay, Loss, Network};
 pub use report::{Report, Run, compare};
 pub use scenario::{Fault, Phase, Scenario, Topology, Until, Who};
 pub use trial::Trial;
-pub use world::{Clock, NodeIndex, Traffic, World};
+pub use world::{Clock, Judges, NodeIndex, Traffic, World};
 
 /// The examples of the page for users.
 #[cfg(doctest)]

@@ -20,7 +20,7 @@ use crate::config::{Config, Transport};
 use crate::engine::{Engine, Identity, Inbound, Input, Mutant};
 use crate::error::Result;
 use crate::id::{Epoch, NodeName, RunId, Version};
-use crate::message::{Body, Delivery, Manner, ToAll};
+use crate::message::{Body, Delivery, Manner, ToAll, Verdict};
 use crate::outbox::{Completion, Destination, Outbox, Streamed, Via};
 use crate::rng::{Rng, mix};
 use crate::time::{Duration, Instant, Now, Wall, nanos};
@@ -164,6 +164,14 @@ impl Fates {
     }
 }
 
+/// Applications that validate.
+#[derive(Clone, Debug)]
+pub struct Judges {
+    pub topics: BTreeSet<String>,
+    /// When there is a verdict, if ever.
+    pub verdict: fn(&Delivery) -> Option<(Verdict, Duration)>,
+}
+
 pub struct World {
     /// Clocks of nodes that are added from now on; a restart keeps its machine's.
     pub clock: Clock,
@@ -187,6 +195,8 @@ pub struct World {
     pub log: Option<Vec<(Instant, Happening)>>,
     /// Engines that start from now on break this rule.
     pub(super) mutant: Option<Mutant>,
+    /// What all applications think of what is broadcast.
+    pub judges: Option<Judges>,
     /// One line a frame, where wanted.
     pub transcript: Option<Vec<String>>,
     now: Instant,
@@ -319,6 +329,7 @@ impl World {
             listener: None,
             log: None,
             mutant: None,
+            judges: None,
             transcript: None,
             now: Instant::from_nanos(1_000_000_000),
             rng: Rng::new(seed),
@@ -358,7 +369,7 @@ impl World {
     /// A node that starts now at that address, where nobody may be.
     pub fn add_at(&mut self, addr: SocketAddr, name: &str, config: Config) -> NodeIndex {
         let i = self.hatch(addr, name, config);
-        self.turn(i, |engine, now, out| engine.start(now, out));
+        self.begin(i);
         i
     }
 
@@ -417,7 +428,15 @@ impl World {
     /// The same name in a new run, with nothing remembered; at another address if one is given.
     pub fn restart(&mut self, i: NodeIndex, addr: Option<SocketAddr>) {
         self.revive(i, addr);
-        self.turn(i, |engine, now, out| engine.start(now, out));
+        self.begin(i);
+    }
+
+    fn begin(&mut self, i: NodeIndex) {
+        let topics = self.judges.as_ref().map(|judges| judges.topics.clone());
+        self.turn(i, |engine, now, out| {
+            topics.into_iter().for_each(|topics| engine.validate(now, topics, out));
+            engine.start(now, out);
+        });
     }
 
     /// Another name in its place, at its address: the tenant after it. Returns the new node.
@@ -1124,6 +1143,12 @@ impl World {
         }
         self.nodes[i].completions.append(&mut out.completions);
         self.nodes[i].streams.append(&mut out.streams);
+        for question in out.questions.drain(..) {
+            let verdict = self.judges.as_ref().and_then(|judges| (judges.verdict)(&question));
+            if let (Some((verdict, after)), Manner::Broadcast { seq }) = (verdict, question.manner) {
+                self.give_verdict(i, self.nodes[i].run, (question.run, seq), verdict, after);
+            }
+        }
         for p in 0..out.len() {
             let to = out.destination(p);
             let via = if self.nodes[i].config.transport == Transport::Tcp { Via::Stream } else { to.via };
@@ -1303,6 +1328,18 @@ impl World {
             let node = &world.nodes[i];
             if node.up && node.run == sender && node.state == Machine::Running {
                 world.turn(i, |engine, now, out| engine.handle(now, Input::Severed { run, last: true }, out));
+            }
+        });
+    }
+
+    /// An application that stands still says it later.
+    fn give_verdict(&mut self, i: NodeIndex, judge: RunId, id: (RunId, u64), verdict: Verdict, after: Duration) {
+        self.after(after, move |world| {
+            let node = &world.nodes[i];
+            match node.state {
+                _ if !node.up || node.run != judge => {}
+                Machine::Running => world.turn(i, |e, now, out| e.validated(now, id.0, id.1, verdict, out)),
+                _ => world.give_verdict(i, judge, id, verdict, Duration::from_millis(100)),
             }
         });
     }

@@ -93,6 +93,14 @@ def fail(message: Message, error: BaseException) -> None:
         _fail(message, f"{type(error).__name__}: {error}")
 
 
+def judge(message: Message, accepted: bool) -> None:
+    try:
+        message._judge(accepted)
+    except BruitError as failed:
+        # Another has rejected it, or the node is about to be gone.
+        _log.say(logging.DEBUG, "%r is judged already: %s", message, failed)
+
+
 def unheard(message: Message) -> None:
     """Its last handler was canceled while it waited."""
     if message.is_request and not message.is_answered:

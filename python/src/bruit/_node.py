@@ -27,6 +27,7 @@ __all__ = ["Meta", "Node", "Subscription"]
 
 SelfNode = TypeVar("SelfNode", bound="Node")
 Handler = Callable[[Any], object]
+Validator = Callable[[Message], bool]
 MessageHandler = Callable[[Message], object]
 H = TypeVar("H", bound=Handler)
 
@@ -97,11 +98,14 @@ class Subscription:
     Calling it calls the handler, so it can be a decorator's result.
     """
 
-    def __init__(self, callbacks: _Callbacks, fn: Handler, kinds: int, topic: Optional[str]) -> None:
+    def __init__(
+        self, callbacks: _Callbacks, fn: Handler, kinds: int, topic: Optional[str], judges: Optional[str] = None
+    ) -> None:
         self._callbacks = callbacks
         self._fn = fn
         self._kinds = kinds
         self._topic = topic
+        self._judges = judges
         self._active = True
 
     def __call__(self, what: Any) -> object:
@@ -155,8 +159,8 @@ class _Callbacks:
                 self._thread = threading.Thread(target=self._run, name=f"bruit-py {name}", daemon=True)
                 self._thread.start()
 
-    def add(self, fn: Handler, kinds: int, topic: Optional[str]) -> Subscription:
-        subscription = Subscription(self, fn, kinds, topic)
+    def add(self, fn: Handler, kinds: int, topic: Optional[str], judges: Optional[str] = None) -> Subscription:
+        subscription = Subscription(self, fn, kinds, topic, judges)
         self.adopt(subscription)
         return subscription
 
@@ -164,12 +168,14 @@ class _Callbacks:
         with self._changed:
             # Listed first: a message that comes has its handler.
             self._subscriptions.append(subscription)
-            if subscription._topic is not None:
-                try:
+            try:
+                if subscription._topic is not None:
                     self._queue.listen(subscription._topic)
-                except BaseException:
-                    self._subscriptions.remove(subscription)
-                    raise
+                if subscription._judges is not None:
+                    self._queue.judge(subscription._judges)
+            except BaseException:
+                self._subscriptions.remove(subscription)
+                raise
 
     def cancel(self, subscription: Subscription) -> None:
         if os.getpid() != self._pid:
@@ -182,6 +188,8 @@ class _Callbacks:
                 self._subscriptions.remove(subscription)
                 if subscription._topic is not None:
                     self._queue.ignore(subscription._topic)
+                if subscription._judges is not None:
+                    self._queue.judge_no_more(subscription._judges)
             self._waiting += 1
             try:
                 while self._running is subscription and not self.is_current():
@@ -213,7 +221,7 @@ class _Callbacks:
             if item is None:
                 return
             if isinstance(item, Message):
-                self._hear(item)
+                self._judge(item) if item._is_question else self._hear(item)
             else:
                 self._see(item)
             # Or the last one would stay alive until the next one comes, and with it what it refers to.
@@ -225,7 +233,7 @@ class _Callbacks:
         for subscription in tuple(self._subscriptions):
             if subscription._kinds & bit:
                 self._call(subscription, event)
-            elif isinstance(event, EventsLost) and subscription._topic is None:
+            elif isinstance(event, EventsLost) and subscription._kinds:
                 _log.say(logging.WARNING, "%d events were dropped before %r could see them", event.count, subscription._fn)
 
     def _hear(self, message: Message) -> None:
@@ -237,13 +245,34 @@ class _Callbacks:
         if not heard:
             _message.unheard(message)
 
-    def _call(self, subscription: Subscription, what: Union[Event, Message]) -> bool:
+    def _judge(self, message: Message) -> None:
+        accepted = True
+        for subscription in tuple(self._subscriptions):
+            if accepted and subscription._judges in (message.topic, ALL_TOPICS):
+                accepted = self._accepts(subscription, message)
+        _message.judge(message, accepted)
+
+    def _accepts(self, subscription: Subscription, message: Message) -> bool:
+        accepted = True
+
+        def judge(message: Message) -> None:
+            nonlocal accepted
+            accepted = False
+            verdict = subscription._fn(message)
+            if not isinstance(verdict, bool):
+                raise TypeError(f"expected True or False, not {verdict!r}")
+            accepted = verdict
+
+        self._call(subscription, message, judge)
+        return accepted
+
+    def _call(self, subscription: Subscription, what: Union[Event, Message], fn: Optional[Handler] = None) -> bool:
         """False where the handler has not run."""
         self._running = subscription
         try:
             if self._closed or not subscription._active:
                 return False
-            outcome = subscription._fn(what)
+            outcome = (fn or subscription._fn)(what)
             if outcome is not None and isinstance(what, Message):
                 _message.answer(what, outcome)
         except BaseException as error:
@@ -774,6 +803,34 @@ class Node(NodeBase):
             return lambda given: self.on_message(given, topic=topic)
         callbacks = self._callbacks_made()
         subscription = callbacks.add(handler, 0, topic)
+        if self._native.state != 0:
+            callbacks.start(self.name)
+        return subscription
+
+    @overload
+    def on_validate(self, what: Validator, *, topic: Optional[str] = None) -> Subscription: ...
+    @overload
+    def on_validate(self, what: str, fn: Validator) -> Subscription: ...
+    @overload
+    def on_validate(self, what: str, fn: None = None) -> Callable[[Validator], Subscription]: ...
+    @overload
+    def on_validate(self, what: None = None, *, topic: Optional[str] = None) -> Callable[[Validator], Subscription]: ...
+    def on_validate(self, what: Any = None, fn: Any = None, *, topic: Optional[str] = None) -> Any:
+        """Ask ``fn(message)`` about each broadcast of others under a topic, or under all (``"*"``), before it goes on.
+
+            @node.on_validate("news")
+            def is_signed(message):
+                return check(message.data)
+
+        True accepts it. False rejects it, and so does an exception, which is logged: it is neither heard here nor passed on
+        or offered to others. Where several match, all have to accept. What has no verdict within `validation_timeout` is
+        offered to others, and pushed on to nobody. `Subscription.cancel` ends it: what waits then is accepted.
+        """
+        topic, handler = _message.topic_and_handler(what, fn, topic)
+        if handler is None:
+            return lambda given: self.on_validate(given, topic=topic)
+        callbacks = self._callbacks_made()
+        subscription = callbacks.add(handler, 0, None, topic)
         if self._native.state != 0:
             callbacks.start(self.name)
         return subscription

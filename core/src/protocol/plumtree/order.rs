@@ -48,6 +48,8 @@ impl Topics {
 #[derive(Debug, Default)]
 pub(super) struct Order {
     held: BTreeMap<(RunId, u64), Delivery>,
+    /// Those that wait for something else: they are not handed out yet, either.
+    blocked: BTreeSet<(RunId, u64)>,
     /// By origin: which one is waited for, and who waits.
     after: BTreeSet<(RunId, u64, u64)>,
     bytes: usize,
@@ -60,7 +62,16 @@ impl Order {
 
     /// Whether what comes after that one may be handed out.
     pub fn is_open(&self, origin: RunId, seen: &Seen, after: u64) -> bool {
-        seen.contains(after) && !self.held.contains_key(&(origin, after))
+        seen.contains(after) && !self.held.contains_key(&(origin, after)) && !self.blocked.contains(&(origin, after))
+    }
+
+    /// Until [`Order::unblock`] it counts as not handed out.
+    pub fn block(&mut self, origin: RunId, seq: u64) {
+        self.blocked.insert((origin, seq));
+    }
+
+    pub fn unblock(&mut self, origin: RunId, seq: u64) {
+        self.blocked.remove(&(origin, seq));
     }
 
     pub fn hold(&mut self, origin: RunId, seq: u64, after: u64, delivery: Delivery) {

@@ -132,7 +132,10 @@ impl Plumtree {
         }
         let term = cx.config.broadcast_keep * 2;
         let is_over = |run: &RunId, origin: &Origin| {
-            members.find(*run).is_none() && cx.now.mono.since(origin.heard) > term && origin.repair.is_none()
+            members.find(*run).is_none()
+                && cx.now.mono.since(origin.heard) > term
+                && origin.repair.is_none()
+                && !self.judging.concerns_any_of(*run)
         };
         let over: Vec<RunId> = self.origins.iter().filter(|(run, o)| is_over(run, o)).map(|(&run, _)| run).collect();
         for run in over {

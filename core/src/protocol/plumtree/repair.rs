@@ -184,7 +184,10 @@ impl Plumtree {
             }
         }
         // After what is there, or that would count as gone.
-        if let Some(gone) = gone(&origin.seen, &self.window, run, spans).filter(|&gone| gone > before) {
+        // What waits for a verdict may yet be had.
+        let judged = self.judging.first_of(run).map_or(u64::MAX, |seq| seq - 1);
+        let gone = gone(&origin.seen, &self.window, run, spans).map(|gone| gone.min(judged));
+        if let Some(gone) = gone.filter(|&gone| gone > before) {
             self.counts.gone += 1;
             cx.out.send(from, &Frame::Gone { origin: run, upto: gone, before: false, age: 0 });
         }

@@ -152,6 +152,15 @@ impl Window {
         }
     }
 
+    /// One of them goes before its time.
+    pub fn discard(&mut self, origin: RunId, seq: u64) {
+        let Some(shelf) = self.shelves.get_mut(&origin) else { return };
+        let Some(at) = seq.checked_sub(shelf.low).map(|at| at as usize) else { return };
+        if let Some(kept) = shelf.places.get_mut(at).and_then(Option::take) {
+            self.bytes -= cost(&kept) - size_of::<Option<Kept>>();
+        }
+    }
+
     /// When the oldest becomes too old.
     pub fn deadline(&self, keep: Duration) -> Option<Instant> {
         self.order.front().map(|&(since, ..)| since + keep)

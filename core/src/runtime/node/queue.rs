@@ -4,7 +4,6 @@ use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};
 
-use super::super::callbacks::ALL_TOPICS;
 use super::super::fork::Born;
 use super::super::inbox::{Bounds, Inbox, Item, Woke};
 use super::super::lock::Mutex;
@@ -13,7 +12,7 @@ use super::super::share::forked;
 use super::super::stream::Stream;
 use super::{NodeState, Shared, Wait};
 use crate::error::{Code, Error, Result};
-use crate::message::{Body, is_same_topic};
+use crate::message::{ALL_TOPICS, Body, is_same_topic};
 use crate::view::Event;
 
 /// A bounded queue of events for one reader. Overflow drops the oldest and says so in one OVERFLOW event.
@@ -38,6 +37,8 @@ pub enum Heard {
     Event(Event),
     Message(Message),
     Stream(Stream),
+    /// It wants [`Message::judge`].
+    Question(Message),
 }
 
 /// One reader's end of a queue.
@@ -54,6 +55,8 @@ pub(crate) struct Queue {
     topics: Mutex<Vec<String>>,
     /// Of streams that members open.
     streams: Mutex<Vec<String>>,
+    /// The same of those that are judged.
+    judged: Mutex<Vec<String>>,
     pub inbox: Inbox,
 }
 
@@ -64,6 +67,7 @@ impl Queue {
             mask,
             topics,
             streams: Mutex::default(),
+            judged: Mutex::default(),
             inbox: Inbox::new(Bounds { capacity, members: 0, bytes }, true),
         }
     }
@@ -74,6 +78,14 @@ impl Queue {
 
     pub fn takes_streams_of(&self, topic: &str) -> bool {
         self.streams.lock().iter().any(|own| own == topic || own == ALL_TOPICS)
+    }
+
+    pub fn judges(&self, topic: &str) -> bool {
+        self.judged.lock().iter().any(|own| own == topic || own == ALL_TOPICS)
+    }
+
+    pub fn judged_topics(&self) -> Vec<String> {
+        self.judged.lock().clone()
     }
 }
 
@@ -116,6 +128,7 @@ impl MixedQueue {
             Item::Event(event) => Some(Heard::Event(event)),
             Item::Message(message) => Some(Heard::Message(message)),
             Item::Stream(stream) => Some(Heard::Stream(stream)),
+            Item::Question(message) => Some(Heard::Question(message)),
             // Those go to the inbox of the node itself.
             Item::Answer(..) | Item::Progress(..) => None,
         })
@@ -140,6 +153,31 @@ impl MixedQueue {
         }
         list(self.0.queue()).lock().push(topic.into());
         Ok(())
+    }
+
+    /// Broadcasts of others under this topic, or under all (`"*"`), come as questions from now on: see
+    /// [`Node::on_validate`](super::Node::on_validate). As often as it was called, [`MixedQueue::judge_no_more`] has to be.
+    pub fn judge(&self, topic: &str) -> Result<()> {
+        // Refuses what is no topic.
+        Body::new(topic, &[])?;
+        if self.0.born.elsewhere() {
+            return Err(forked());
+        }
+        self.0.queue().judged.lock().push(topic.into());
+        self.0.node.upgrade().iter().for_each(Shared::tell_judged);
+        Ok(())
+    }
+
+    /// What waits is accepted, unless others judge it.
+    pub fn judge_no_more(&self, topic: &str) {
+        if !self.0.born.elsewhere() {
+            let mut judged = self.0.queue().judged.lock();
+            if let Some(i) = judged.iter().position(|own| own == topic) {
+                judged.remove(i);
+            }
+            drop(judged);
+            self.0.node.upgrade().iter().for_each(Shared::tell_judged);
+        }
     }
 
     /// Those that wait already stay.
@@ -247,9 +285,13 @@ impl Reader {
 
     fn unregister(&self) {
         let (Some(queue), Some(node)) = (&self.queue, self.node.upgrade()) else { return };
-        let mut queues = node.queues.lock();
-        if let Some(i) = queues.iter().position(|q| Arc::ptr_eq(q, queue)) {
+        {
+            let mut queues = node.queues.lock();
+            let Some(i) = queues.iter().position(|q| Arc::ptr_eq(q, queue)) else { return };
             node.keep_losses(&queues.remove(i));
+        }
+        if !queue.judged_topics().is_empty() {
+            node.tell_judged();
         }
     }
 

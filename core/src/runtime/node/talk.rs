@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::super::callbacks::{Handler, Pass};
-use super::super::inbox::Item;
+use super::super::inbox::{Inbox, Item};
 use super::super::log::level;
 use super::super::message::{AnswerFn, Message, MessageFn};
 use super::super::stream::Stream;
@@ -313,13 +313,14 @@ impl Shared {
             return self.inbox.push_messages(messages);
         }
         let listeners = self.callbacks.listeners();
+        let mut takers: Vec<&Inbox> = Vec::with_capacity(2);
         for message in messages {
-            for queue in queues.iter().filter(|queue| queue.listens_to(message.topic())) {
-                queue.inbox.push_messages([message.clone()]);
-            }
-            if listeners.any_for(message.topic()) {
-                self.inbox.push_messages([message]);
-            }
+            let topic = message.topic();
+            takers.clear();
+            takers.extend(queues.iter().filter(|q| q.listens_to(topic)).map(|q| &q.inbox));
+            // Who listened a moment ago may be gone: then the dispatcher finds out.
+            takers.extend((listeners.any_for(topic) || takers.is_empty()).then_some(&self.inbox));
+            give(&takers, message, |inbox, message| inbox.push_messages([message]));
         }
     }
 
@@ -373,6 +374,11 @@ impl Shared {
                     }
                 }
                 Item::Stream(stream) => self.give_stream(pass, number, stream),
+                Item::Question(message) => {
+                    let verdict = pass.judge(&message, |text| self.handler_panicked("validation", &text));
+                    // Where it was rejected before, or is judged no more, nobody waits for it.
+                    let _ = message.judge(verdict);
+                }
                 Item::Message(message) => {
                     let listeners = listeners.get_or_insert_with(|| pass.listeners());
                     let heard = pass.hear(listeners, number, &message, |text| {
@@ -425,6 +431,13 @@ impl Shared {
         let waiters = live.writers.remove(to).unwrap_or_default();
         wakes.extend(waiters.into_iter().map(Wake::Writable));
     }
+}
+
+/// To each of them, and the message itself to the last: here, under the lock, it must not end, for its end is a call.
+pub(super) fn give(takers: &[&Inbox], message: Message, push: fn(&Inbox, Message)) {
+    let Some((last, others)) = takers.split_last() else { return };
+    others.iter().for_each(|inbox| push(inbox, message.clone()));
+    push(last, message);
 }
 
 fn is_busy<T>(result: &Result<T>) -> bool {

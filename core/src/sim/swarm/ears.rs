@@ -7,8 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::id::RunId;
-use crate::message::{Manner, ToAll};
-use crate::sim::{NodeIndex, World};
+use crate::message::{Delivery, Manner, ToAll, Verdict};
+use crate::sim::{Judges, NodeIndex, World};
 use crate::time::{Duration, Instant};
 use crate::view::EventKind;
 
@@ -18,6 +18,9 @@ pub enum Tone {
     Plain,
     /// In order, under one of two topics.
     Ordered(usize),
+    /// Every application judges it first.
+    Judged,
+    JudgedInOrder,
 }
 
 impl Tone {
@@ -26,7 +29,37 @@ impl Tone {
             Tone::Plain => "swarm",
             Tone::Ordered(0) => "a",
             Tone::Ordered(_) => "b",
+            Tone::Judged => "j",
+            Tone::JudgedInOrder => "k",
         }
+    }
+
+    fn is_ordered(self) -> bool {
+        matches!(self, Tone::Ordered(_) | Tone::JudgedInOrder)
+    }
+
+    fn is_judged(self) -> bool {
+        matches!(self, Tone::Judged | Tone::JudgedInOrder)
+    }
+}
+
+/// All applications think the same, and some take long to.
+pub(super) fn judges() -> Judges {
+    let verdict = |question: &Delivery| {
+        let Manner::Broadcast { seq } = question.manner else { return None };
+        let after = Duration::from_millis(if seq % 7 == 1 { 3_000 } else { seq % 4 * 20 });
+        Some((if is_bad(seq) { Verdict::Reject } else { Verdict::Accept }, after))
+    };
+    Judges { topics: [Tone::Judged, Tone::JudgedInOrder].map(|tone| tone.topic().into()).into(), verdict }
+}
+
+fn is_bad(seq: u64) -> bool {
+    seq % 5 == 2
+}
+
+impl Said {
+    fn is_bad(&self, seq: u64) -> bool {
+        self.tone.is_judged() && is_bad(seq)
     }
 }
 
@@ -64,7 +97,7 @@ impl Ears {
 
     pub fn say(&mut self, world: &mut World, by: NodeIndex, bytes: usize, tone: Tone) {
         let data = alloc::vec![self.said.len() as u8; bytes];
-        let (run, ordered) = (world.run_id(by), tone != Tone::Plain);
+        let (run, ordered) = (world.run_id(by), tone.is_ordered());
         if let Ok(seq) = world.say(by, tone.topic(), &data, ToAll { ordered, ..ToAll::default() }) {
             let after = ordered.then(|| self.last.insert((run, tone.topic()), seq)).flatten();
             self.said.insert((run, seq), Said { at: world.now().mono, by, bytes, tone, after });
@@ -108,6 +141,9 @@ impl Ears {
             if said.is_none() {
                 wrong = Some(format!("hears {seq} of {from}, {} bytes, which was not said like that", body.len()));
             }
+            if said.is_some_and(|said| said.is_bad(seq)) {
+                wrong = Some(format!("hears {seq} of {from}, which it rejected"));
+            }
             let after =
                 said.and_then(|said| said.after).filter(|&after| !self.is_settled(now, run, message.run, after));
             if let Some(after) = after {
@@ -128,6 +164,7 @@ impl Ears {
         let (at, doubt) = (self.said[&(origin, seq)].at, now.since(self.said[&(origin, seq)].at) / 8);
         let was_there = self.began.get(&run).is_some_and(|&began| began + doubt < at);
         self.heard.contains(&(run, origin, seq))
+            || self.said[&(origin, seq)].is_bad(seq)
             || gaps.any(|&(first, last)| (first..=last).contains(&seq))
             || !was_there
     }
@@ -135,12 +172,16 @@ impl Ears {
     /// What one of `core` was not told of another, though it was there when it was said, and no GAP said so.
     pub fn missed(&self, world: &World, core: &[NodeIndex], clocks_are_wrong: bool) -> Option<(NodeIndex, String)> {
         let now = world.now().mono;
-        for (&(origin, seq), &Said { at, by, .. }) in &self.said {
+        for (&(origin, seq), said) in &self.said {
+            let (&Said { at, by, .. }, is_bad) = (said, said.is_bad(seq));
             if !core.contains(&by) || world.run_id(by) != origin {
                 continue;
             }
             // Its age is what those who kept it thought; with clocks that are fast it seems to be older.
             let doubt = if clocks_are_wrong { now.since(at) / 8 } else { Duration::ZERO };
+            if is_bad {
+                continue;
+            }
             for &i in core.iter().filter(|&&i| i != by) {
                 let run = world.run_id(i);
                 let was_there = self.began.get(&run).is_some_and(|&began| began + doubt < at);

@@ -126,6 +126,7 @@ impl<'a> Swarm<'a> {
         let mut world = World::new(plan.seed);
         world.sealed = plan.sealing != Sealing::None;
         world.mutant = mutant;
+        world.judges = Some(ears::judges());
         world.log = Some(Vec::new());
         Swarm {
             plan,

@@ -309,7 +309,7 @@ impl Plan {
         if rng.chance(1, 2) {
             draw_talk(rng, n, chaos, &mut actions, &mut options);
             // By a die of its own, too.
-            draw_tones(&mut Rng::new(seed ^ 0x746f_6e65), &mut actions);
+            draw_tones(&mut Rng::new(seed ^ 0x746f_6e65), &mut actions, &mut options);
         }
         let mut plan = Plan { seed, n, options, odd, sealing, seeds, named, clocks, chaos, faults, actions, heal };
         // By another die, for the same reason.
@@ -503,15 +503,20 @@ fn draw_talk(
 }
 
 /// How it is said.
-fn draw_tones(rng: &mut Rng, actions: &mut [(Duration, Action)]) {
-    let ordered = rng.chance(1, 3);
+fn draw_tones(rng: &mut Rng, actions: &mut [(Duration, Action)], options: &mut Vec<(&'static str, String)>) {
+    let (ordered, judged) = (rng.chance(1, 3), rng.chance(1, 3));
     for (_, action) in actions {
-        if let Action::Say(.., tone) = action
-            && ordered
-            && rng.chance(2, 3)
-        {
-            *tone = Tone::Ordered(rng.index(2));
-        }
+        let Action::Say(.., tone) = action else { continue };
+        *tone = match rng.index(6) {
+            0..3 if ordered => Tone::Ordered(rng.index(2)),
+            3 if judged => Tone::Judged,
+            4 if judged => Tone::JudgedInOrder,
+            _ => Tone::Plain,
+        };
+    }
+    if judged {
+        options.push(("validation_timeout", ["10ms", "500ms", "5s"][rng.index(3)].to_string()));
+        options.push(("validation_bytes", ["64KiB", "64KiB", "1MiB"][rng.index(3)].to_string()));
     }
 }
 
