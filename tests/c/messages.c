@@ -253,7 +253,7 @@ void test_validation(void) {
     STREQ(e->said[0], "a news good");
     ear_reach(judge, 2);
     /* They are judged as they come. */
-    bool first_is_bad = strcmp(judge->said[0], "a news -bad") == 0;
+    int first_is_bad = strcmp(judge->said[0], "a news -bad") == 0;
     STREQ(judge->said[first_is_bad ? 0 : 1], "a news -bad");
     STREQ(judge->said[first_is_bad ? 1 : 0], "a news good");
     OK(bruit_node_stat(b, "validations_rejected", &rejected));

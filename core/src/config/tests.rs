@@ -211,6 +211,7 @@ fn only_live_options_change_while_running() {
         "shuffle_interval",
         "broadcast_window",
         "broadcast_keep",
+        "validation_timeout",
     ];
     let phi = ["phi_threshold", "phi_first_interval", "phi_min_deviation", "phi_max_interval"];
     for desc in Config::descs() {
