@@ -187,9 +187,11 @@ fn with_loss_all_answer_in_time() {
     }
 }
 
-/// Six of twenty hear the asker, and it does not hear them. Without relays their answers are lost; with three relays for each they come.
+/// Six of twenty hear the asker, and it does not hear them. Without relays their answers are lost; with three relays for each they
+/// come, unless all three are among the six themselves: once in 80.
 #[test]
 fn relays_bring_the_answers_of_those_whose_packets_do_not_arrive() {
+    let (mut answered_by, mut heard_by) = (0, 0);
     for seed in 0..10 {
         let run = |relay, answers| {
             let (mut world, nodes) = formed(seed, 20);
@@ -208,14 +210,16 @@ fn relays_bring_the_answers_of_those_whose_packets_do_not_arrive() {
         assert_eq!((lame(&names), lame(&acks)), (0, 0), "seed {seed}");
         assert_eq!((gathered.answered, gathered.why), (13, Some(Code::Timeout)), "seed {seed}");
         let (gathered, names, _, world) = run(3, true);
-        assert_eq!((lame(&names), gathered.answered, gathered.why), (6, 19, None), "seed {seed}");
+        assert_eq!(gathered.answered, 13 + lame(&names), "seed {seed}");
+        answered_by += lame(&names);
         let (_, _, acks, _) = run(3, false);
-        assert_eq!(acks.len(), 19, "seed {seed}: as many have heard it");
+        heard_by += lame(&acks);
         let nodes: Vec<NodeIndex> = (0..20).collect();
         // Two words of each by way of three; not one more.
         assert!(sum(&world, &nodes, |c| c.answers_relayed) <= 19 * 2 * 3);
         assert_eq!(sum(&world, &nodes, |c| c.relays_refused), 0);
     }
+    assert!(answered_by >= 57 && heard_by >= 57, "of 60: {answered_by}, {heard_by}");
 }
 
 #[test]

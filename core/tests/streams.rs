@@ -155,7 +155,8 @@ fn a_hundred_megabytes_go_through_within_the_window() {
         });
         let window = MIB as u64;
         assert!((1..=window).contains(&unread), "{unread} bytes were unread at once");
-        assert!((1..=window).contains(&waiting), "{waiting} bytes waited at once");
+        // What is read makes room at once, and is acknowledged a little later.
+        assert!((1..=2 * window).contains(&waiting), "{waiting} bytes waited at once");
     }
 }
 
