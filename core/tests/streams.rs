@@ -261,7 +261,9 @@ fn what_cannot_be_opened_is_said() {
     let c = Witness::start(&third);
     c.until("it is in", |c| c.alive() == 3);
     b.until("it is known", |b| b.alive() == 3);
-    let streams: Vec<Stream> = (0..5).map(|_| c.node.open_stream("n001", "one", false).unwrap()).collect();
+    // Held there: one that is dropped makes room.
+    let _held = accept(&b, "held");
+    let streams: Vec<Stream> = (0..5).map(|_| c.node.open_stream("n001", "held", false).unwrap()).collect();
     let refused = || streams.iter().filter(|s| s.read(&mut [0; 1], Wait::Now).is_err_and(|e| e.code == Code::Limit));
     eventually(
         "three are refused",
