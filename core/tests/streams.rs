@@ -185,16 +185,18 @@ fn who_does_not_read_stops_its_own_writer_and_nobody_else() {
     let [a, b] = pair(|config| set(config, "stream_window", "256KiB"));
     let (near, far) = open(&a, &b, "slow");
     let mut written = 0;
-    loop {
-        match near.write(&noise(written, 10_000), Wait::Now) {
-            Ok(n) => written += n,
-            // The other side's first word may still be under way.
-            Err(_) if written < 200 << 10 => thread::yield_now(),
-            Err(error) => break assert_eq!(error.code, Code::Busy),
-        }
-    }
+    eventually(
+        "there is no room for more",
+        || {
+            while let Ok(n) = near.write(&noise(written, 10_000), Wait::Now) {
+                written += n;
+            }
+            // Before that, the other side's first word and its acknowledgements may still be under way.
+            written > 200 << 10 && !poll(near.write_fd().unwrap()) && poll(far.read_fd().unwrap())
+        },
+        String::new,
+    );
     assert!(written < 256 << 10, "{written}");
-    assert!(!poll(near.write_fd().unwrap()) && poll(far.read_fd().unwrap()));
     // Messages, large ones as well, and other streams pass it by.
     let (tell, told) = mpsc::channel();
     b.node.on_message("", Box::new(move |m| _ = tell.send(m.data().len()))).unwrap();
