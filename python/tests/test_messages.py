@@ -846,6 +846,7 @@ def test_best_effort_that_nobody_reads_drops_its_oldest_and_it_is_counted():
         kept = [number(message) for message in stream]
         assert 60 <= len(kept) <= 65 and kept == list(range(200 - len(kept), 200))
         assert b.stats()["events_dropped"] == 200 - len(kept)
+        assert stream.lost == 200 - len(kept)
 
 
 # asyncio.
