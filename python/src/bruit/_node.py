@@ -755,8 +755,8 @@ class Node(NodeBase):
     ) -> int:
         """Say something to all members, and with `loopback` to oneself; each hears it once. Its number among those of this node.
 
-        ordered: whoever hears it has heard before, or was told by a `Gap` event that it is lost, what this node has said like that
-            under the same topic.
+        ordered: whoever hears it has heard before, or was told by a `Gap` event that it is lost, what this node has said like
+            that under the same topic.
 
         Who has missed some that nobody has any more gets a `Gap` event. `timeout`: how long to wait for room; None: not at all.
         `BusyError`: the neighbours have yet to take what was said before; a `Writable` event about this node itself follows.
