@@ -18,6 +18,7 @@ mod pending;
 mod query;
 mod queue;
 mod sim;
+mod stream;
 mod tables;
 
 use pyo3::exceptions::PyImportError;
@@ -40,6 +41,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<queue::Queue>()?;
     module.add_class::<sim::SimReport>()?;
     module.add_class::<sim::SimWorld>()?;
+    module.add_class::<stream::Stream>()?;
     module.add_function(wrap_pyfunction!(sim::sim_check, module)?)?;
     module.add_function(wrap_pyfunction!(sim::sim_compare, module)?)?;
     module.add_function(wrap_pyfunction!(sim::sim_run, module)?)?;

@@ -20,6 +20,7 @@ use crate::message::{self, Answers, payload};
 use crate::pending::Pending;
 use crate::query::Query;
 use crate::queue::{Of, Queue};
+use crate::stream::Stream;
 
 /// Threads that several nodes share: give the same one to each. It ends with the last of them.
 #[pyclass(frozen, module = "bruit")]
@@ -339,12 +340,27 @@ impl Node {
         Ok(Queue::new(Of::Messages(queue), self.owner.clone()))
     }
 
-    /// For handlers: all events, and the messages that it is told to `listen` to. As large as they need it to lose no
+    /// For handlers: all events, and the messages and streams that it is told to `listen` to. As large as they need it to lose no
     /// membership event.
     fn handler_queue(&self, py: Python<'_>) -> PyResult<Queue> {
         let (node, capacity) = (self.node()?, self.handlers_capacity);
         let queue = py.detach(|| node.mixed_queue(u32::MAX, capacity)).or_raise()?;
-        Ok(Queue::new(Of::Both(queue), self.owner.clone()))
+        Ok(Queue::new(Of::Mixed(queue), self.owner.clone()))
+    }
+
+    /// For the streams that members open under a topic.
+    fn stream_queue(&self, py: Python<'_>, topic: &str) -> PyResult<Queue> {
+        let node = self.node()?;
+        let queue = py.detach(|| {
+            let queue = node.mixed_queue(0, 1)?;
+            queue.listen_to_streams(topic).map(|()| queue)
+        });
+        Ok(Queue::new(Of::Mixed(queue.or_raise()?), self.owner.clone()))
+    }
+
+    fn open_stream(&self, py: Python<'_>, member: &str, topic: &str, compress: bool) -> PyResult<Stream> {
+        let node = self.node()?;
+        py.detach(|| node.open_stream(member, topic, compress)).map(Stream).or_raise()
     }
 }
 

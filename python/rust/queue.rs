@@ -1,4 +1,4 @@
-//! A bounded queue of events, of messages, or of both, for one reader: in a thread or in an event loop.
+//! A bounded queue of events, of messages, of streams, or of all of them, for one reader: in a thread or in an event loop.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::errors::{OrRaise, error};
 use crate::members::Member;
 use crate::message::Message;
 use crate::node::{Owner, seconds};
+use crate::stream::Stream;
 
 /// (kind, changed, view, member, before, id, count, status, text), for `bruit.events.from_raw`.
 pub type Raw = (&'static str, u32, u64, Option<Member>, Option<Member>, u64, u64, i32, String);
@@ -30,13 +31,14 @@ pub struct Queue {
 pub enum Of {
     Events(runtime::EventQueue),
     Messages(runtime::MessageQueue),
-    Both(runtime::MixedQueue),
+    Mixed(runtime::MixedQueue),
 }
 
 #[derive(IntoPyObject)]
 pub enum Got {
     Event(Raw),
     Message(Message),
+    Stream(Stream),
 }
 
 impl Deref for Of {
@@ -46,7 +48,7 @@ impl Deref for Of {
         match self {
             Of::Events(queue) => queue,
             Of::Messages(queue) => queue,
-            Of::Both(queue) => queue,
+            Of::Mixed(queue) => queue,
         }
     }
 }
@@ -56,7 +58,7 @@ impl Of {
         match self {
             Of::Events(queue) => queue.try_next().map(Heard::Event),
             Of::Messages(queue) => queue.try_next().map(Heard::Message),
-            Of::Both(queue) => queue.try_next(),
+            Of::Mixed(queue) => queue.try_next(),
         }
     }
 }
@@ -73,7 +75,7 @@ impl Queue {
     fn mixed(&self) -> PyResult<&runtime::MixedQueue> {
         self.owner.check()?;
         match self.of() {
-            Of::Both(queue) => Ok(queue),
+            Of::Mixed(queue) => Ok(queue),
             _ => Err(error(Code::Invalid, "what this queue listens to does not change")),
         }
     }
@@ -85,8 +87,7 @@ impl Queue {
             Heard::Event(event) => Some(Got::Event(raw(event))),
             Heard::Message(message) => Some(Got::Message(Message::new(message, self.owner.clone()))),
             Heard::Question(message) => Some(Got::Message(Message::question(message, self.owner.clone()))),
-            // It is not listened to any.
-            Heard::Stream(_) => None,
+            Heard::Stream(stream) => Some(Got::Stream(Stream(stream))),
         }
     }
 
@@ -155,6 +156,16 @@ impl Queue {
 
     fn ignore(&self, topic: &str) -> PyResult<()> {
         self.mixed()?.ignore(topic);
+        Ok(())
+    }
+
+    /// The same for streams that members open.
+    fn listen_to_streams(&self, topic: &str) -> PyResult<()> {
+        self.mixed()?.listen_to_streams(topic).or_raise()
+    }
+
+    fn ignore_streams(&self, topic: &str) -> PyResult<()> {
+        self.mixed()?.ignore_streams(topic);
         Ok(())
     }
 

@@ -57,9 +57,11 @@ def test_all_is_complete_and_documented():
     assert set(bruit.errors.__all__) | set(bruit.events.__all__) <= set(bruit.__all__)
     public = {"start", "join", "leave", "stop", "wait_for", "events", "aevents", "on_event", "members", "member", "local"}
     public |= {"send", "broadcast", "request", "on_message", "messages", "amessages"}
+    public |= {"open_stream", "on_stream", "query", "send_each"}
     public |= {"meta", "set", "stats", "view", "name", "address", "state"}
     for cls in (bruit.Node, __import__("bruit.aio").aio.Node):
         for name in public:
             assert getattr(cls, name).__doc__, name
-    for cls in (bruit.Member, bruit.Members, bruit.Message, bruit.MessageStream):
-        assert all(getattr(cls, name).__doc__ for name in dir(cls) if not name.startswith("_")), cls
+    for cls in (bruit.Member, bruit.Members, bruit.Message, bruit.MessageStream, bruit.ByteStream, bruit.aio.ByteStream):
+        # `closed` is the io module's.
+        assert all(getattr(cls, name).__doc__ for name in dir(cls) if not name.startswith("_") and name != "closed"), cls

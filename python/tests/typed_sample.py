@@ -1,6 +1,8 @@
 """A user's program, as types see it. It is checked by mypy, never run."""
 
 import asyncio
+import io
+import shutil
 from datetime import timedelta
 from typing import Optional
 
@@ -54,6 +56,17 @@ def sync() -> int:
             subscription.cancel()
         number: Optional[int] = node.send("b", memoryview(b"x"), topic="x", receipt=True, timeout="1s")
         answer: bytes = node.request("b", b"x", timeout=None).data
+
+        @node.on_stream("copy")
+        def keep(stream: bruit.ByteStream) -> None:
+            with stream, open("copy", "wb") as file:
+                shutil.copyfileobj(stream, file)
+
+        with node.open_stream("b", "copy", compress=True, timeout="5s") as stream:
+            stream.write(b"x")
+            lines: list[bytes] = io.BufferedReader(stream).readlines()
+            print(lines, stream.peer)
+        keep.cancel()
         for message in node.messages("x", timeout=0):
             print(message.topic, message.epoch, number, answer)
         try:
@@ -77,6 +90,13 @@ async def asynchronous() -> None:
         async def add(message: bruit.Message) -> bytes:
             return message.data
 
+        @node.on_stream
+        async def repeat(stream: bruit.aio.ByteStream) -> None:
+            async for line in stream:
+                await stream.write(line)
+
+        async with await node.open_stream("b", timeout=1.5) as stream:
+            await stream.write(await stream.readexactly(3))
         async for message in node.amessages():
             message.fail("not now")
         reply: bruit.Reply = await node.request("b", b"x", topic="sum")

@@ -30,6 +30,7 @@ except ImportError as _error:  # pragma: no cover - only where the interpreter d
     raise
 
 from bruit import errors, events
+from bruit._bytestream import ByteStream
 from bruit._convert import Duration, Key, Option, OptionValue, generate_key, options
 from bruit._message import Gathered, Reply, Sent
 from bruit._native import Member, Members, Message, Runtime
@@ -109,6 +110,7 @@ __all__ = [
     "BruitError",
     "BufferError",
     "BusyError",
+    "ByteStream",
     "CanceledError",
     "Changed",
     "CorruptError",

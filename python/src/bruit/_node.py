@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union, overload
 
 from bruit import _convert, _log, _message, _native
+from bruit._bytestream import ByteStream
 from bruit._convert import Duration, Key, MetaValue, OptionValue, seconds
 from bruit._message import ALL_TOPICS, Data, Message, Reply, Sent
 from bruit._native import Member, Members
@@ -29,6 +30,7 @@ SelfNode = TypeVar("SelfNode", bound="Node")
 Handler = Callable[[Any], object]
 Validator = Callable[[Message], bool]
 MessageHandler = Callable[[Message], object]
+StreamHandler = Callable[[ByteStream], object]
 H = TypeVar("H", bound=Handler)
 
 Want = Union[int, Callable[[Members], object]]
@@ -93,19 +95,27 @@ class Meta(MutableMapping[str, str]):
 
 
 class Subscription:
-    """A handler's registration, as `on_event` and `on_message` return it.
+    """A handler's registration, as `on_event`, `on_message` and their like return it.
 
     Calling it calls the handler, so it can be a decorator's result.
     """
 
     def __init__(
-        self, callbacks: _Callbacks, fn: Handler, kinds: int, topic: Optional[str], judges: Optional[str] = None
+        self,
+        callbacks: _Callbacks,
+        fn: Handler,
+        *,
+        kinds: int = 0,
+        topic: Optional[str] = None,
+        judges: Optional[str] = None,
+        streams: Optional[str] = None,
     ) -> None:
         self._callbacks = callbacks
         self._fn = fn
         self._kinds = kinds
         self._topic = topic
         self._judges = judges
+        self._streams = streams
         self._active = True
 
     def __call__(self, what: Any) -> object:
@@ -159,11 +169,6 @@ class _Callbacks:
                 self._thread = threading.Thread(target=self._run, name=f"bruit-py {name}", daemon=True)
                 self._thread.start()
 
-    def add(self, fn: Handler, kinds: int, topic: Optional[str], judges: Optional[str] = None) -> Subscription:
-        subscription = Subscription(self, fn, kinds, topic, judges)
-        self.adopt(subscription)
-        return subscription
-
     def adopt(self, subscription: Subscription) -> None:
         with self._changed:
             # Listed first: a message that comes has its handler.
@@ -173,6 +178,8 @@ class _Callbacks:
                     self._queue.listen(subscription._topic)
                 if subscription._judges is not None:
                     self._queue.judge(subscription._judges)
+                if subscription._streams is not None:
+                    self._queue.listen_to_streams(subscription._streams)
             except BaseException:
                 self._subscriptions.remove(subscription)
                 raise
@@ -190,6 +197,8 @@ class _Callbacks:
                     self._queue.ignore(subscription._topic)
                 if subscription._judges is not None:
                     self._queue.judge_no_more(subscription._judges)
+                if subscription._streams is not None:
+                    self._queue.ignore_streams(subscription._streams)
             self._waiting += 1
             try:
                 while self._running is subscription and not self.is_current():
@@ -222,6 +231,8 @@ class _Callbacks:
                 return
             if isinstance(item, Message):
                 self._judge(item) if item._is_question else self._hear(item)
+            elif isinstance(item, _native.Stream):
+                self._hand_over(ByteStream(item))
             else:
                 self._see(item)
             # Or the last one would stay alive until the next one comes, and with it what it refers to.
@@ -245,6 +256,13 @@ class _Callbacks:
         if not heard:
             _message.unheard(message)
 
+    def _hand_over(self, stream: ByteStream) -> None:
+        for subscription in tuple(self._subscriptions):
+            if subscription._streams in (stream.topic, ALL_TOPICS) and self._call(subscription, stream):
+                return
+        # Its last handler was canceled while it waited.
+        stream.close()
+
     def _judge(self, message: Message) -> None:
         accepted = True
         for subscription in tuple(self._subscriptions):
@@ -266,7 +284,9 @@ class _Callbacks:
         self._call(subscription, message, judge)
         return accepted
 
-    def _call(self, subscription: Subscription, what: Union[Event, Message], fn: Optional[Handler] = None) -> bool:
+    def _call(
+        self, subscription: Subscription, what: Union[Event, Message, ByteStream], fn: Optional[Handler] = None
+    ) -> bool:
         """False where the handler has not run."""
         self._running = subscription
         try:
@@ -280,6 +300,8 @@ class _Callbacks:
             _log.say(logging.ERROR, "handler %r failed on %r", subscription._fn, what, trace=True)
             if isinstance(what, Message):
                 _message.fail(what, error)
+            elif isinstance(what, ByteStream):
+                what.close()
         finally:
             self._running = None
             if self._waiting:
@@ -712,9 +734,12 @@ class Node(NodeBase):
             return lambda given: self.on_event(given, kinds=kinds)
         if not callable(fn):
             raise TypeError(f"on_event: expected a callable, not {fn!r}")
-        bits = mask(kinds, KIND_BITS)
+        return self._subscribed(fn, kinds=mask(kinds, KIND_BITS))
+
+    def _subscribed(self, fn: Handler, **wants: Any) -> Subscription:
         callbacks = self._callbacks_made()
-        subscription = callbacks.add(fn, bits, None)
+        subscription = Subscription(callbacks, fn, **wants)
+        callbacks.adopt(subscription)
         if self._native.state != 0:
             callbacks.start(self.name)
         return subscription
@@ -801,11 +826,7 @@ class Node(NodeBase):
         topic, handler = _message.topic_and_handler(what, fn, topic)
         if handler is None:
             return lambda given: self.on_message(given, topic=topic)
-        callbacks = self._callbacks_made()
-        subscription = callbacks.add(handler, 0, topic)
-        if self._native.state != 0:
-            callbacks.start(self.name)
-        return subscription
+        return self._subscribed(handler, topic=topic)
 
     @overload
     def on_validate(self, what: Validator, *, topic: Optional[str] = None) -> Subscription: ...
@@ -829,11 +850,45 @@ class Node(NodeBase):
         topic, handler = _message.topic_and_handler(what, fn, topic)
         if handler is None:
             return lambda given: self.on_validate(given, topic=topic)
-        callbacks = self._callbacks_made()
-        subscription = callbacks.add(handler, 0, None, topic)
-        if self._native.state != 0:
-            callbacks.start(self.name)
-        return subscription
+        return self._subscribed(handler, judges=topic)
+
+    def open_stream(
+        self, member: str, topic: str = "", *, compress: bool = False, timeout: Optional[Duration] = None
+    ) -> ByteStream:
+        """Open a byte stream to a member, this node included: a file to read and write, for as long as both nodes run.
+
+        compress: what either side writes travels as lz4 blocks where that is shorter.
+        timeout: how long each read and each write of it may wait; None: for ever. See `ByteStream.timeout`.
+
+        It returns at once: that nobody takes it there is found by reading or writing. `NotFoundError`: no such member.
+        `UnreachableError`: dead, or has left. `LimitError`: `max_streams` or `max_member_streams` are open.
+        """
+        patience = seconds(timeout, "timeout")
+        return ByteStream(self._native.open_stream(member, topic, compress), patience)
+
+    @overload
+    def on_stream(self, what: StreamHandler, *, topic: Optional[str] = None) -> Subscription: ...
+    @overload
+    def on_stream(self, what: str, fn: StreamHandler) -> Subscription: ...
+    @overload
+    def on_stream(self, what: str, fn: None = None) -> Callable[[StreamHandler], Subscription]: ...
+    @overload
+    def on_stream(self, what: None = None, *, topic: Optional[str] = None) -> Callable[[StreamHandler], Subscription]: ...
+    def on_stream(self, what: Any = None, fn: Any = None, *, topic: Optional[str] = None) -> Any:
+        """Call ``fn(stream)`` for each `ByteStream` that a member opens under a topic, or under all (``"*"``); also a decorator.
+
+            @node.on_stream("copy")
+            def keep(stream):
+                threading.Thread(target=store, args=(stream,)).start()
+
+        Of several handlers that match, the first gets it. The stream is the handler's own, for as long as it likes, and
+        closes when nobody refers to it any more, or when the handler raises. All handlers of a node share a thread: one
+        that reads and writes for long keeps the others waiting, and hands it to another thread rather.
+        """
+        topic, handler = _message.topic_and_handler(what, fn, topic)
+        if handler is None:
+            return lambda given: self.on_stream(given, topic=topic)
+        return self._subscribed(handler, streams=topic)
 
     def __enter__(self: SelfNode) -> SelfNode:
         if self._native.state == 0:

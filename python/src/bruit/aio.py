@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Callable, Optional, TypeVar, Union, overload
 
 from bruit import _convert, _log, _message, _native
+from bruit._aiostream import ByteStream
 from bruit._convert import Duration, seconds
 from bruit._message import Data, Message, Reply
 from bruit._native import Members
@@ -32,9 +33,10 @@ from bruit._stream import EventStream, MessageStream, Stream
 from bruit.errors import BruitError, BusyError, TimeoutError
 from bruit.events import Event, Kinds, Writable
 
-__all__ = ["EventStream", "MessageStream", "Node", "Subscription"]
+__all__ = ["ByteStream", "EventStream", "MessageStream", "Node", "Subscription"]
 
 SelfNode = TypeVar("SelfNode", bound="Node")
+StreamHandler = Callable[[ByteStream], object]
 T = TypeVar("T")
 
 
@@ -120,10 +122,9 @@ class Node(NodeBase):
             return lambda given: self.on_event(given, kinds=kinds)
         if not callable(fn):
             raise TypeError(f"on_event: expected a callable, not {fn!r}")
-        return self._subscribed(fn, self.events(kinds=kinds))
+        return self._subscribed(Subscription(fn, self.events(kinds=kinds)))
 
-    def _subscribed(self, fn: Handler, stream: Stream[Any]) -> Subscription:
-        subscription = Subscription(fn, stream)
+    def _subscribed(self, subscription: Subscription) -> Subscription:
         self._handlers.add(subscription._task)
         subscription._task.add_done_callback(self._handlers.discard)
         return subscription
@@ -200,7 +201,39 @@ class Node(NodeBase):
         topic, handler = _message.topic_and_handler(what, fn, topic)
         if handler is None:
             return lambda given: self.on_message(given, topic=topic)
-        return self._subscribed(handler, self.messages(topic))
+        return self._subscribed(Subscription(handler, self.messages(topic)))
+
+    async def open_stream(
+        self, member: str, topic: str = "", *, compress: bool = False, timeout: Optional[Duration] = None
+    ) -> ByteStream:
+        """As `bruit.Node.open_stream`; what it returns is read and written with ``await``."""
+        patience = seconds(timeout, "timeout")
+        return ByteStream(self._native.open_stream(member, topic, compress), patience)
+
+    @overload
+    def on_stream(self, what: StreamHandler, *, topic: Optional[str] = None) -> Subscription: ...
+    @overload
+    def on_stream(self, what: str, fn: StreamHandler) -> Subscription: ...
+    @overload
+    def on_stream(self, what: str, fn: None = None) -> Callable[[StreamHandler], Subscription]: ...
+    @overload
+    def on_stream(self, what: None = None, *, topic: Optional[str] = None) -> Callable[[StreamHandler], Subscription]: ...
+    def on_stream(self, what: Any = None, fn: Any = None, *, topic: Optional[str] = None) -> Any:
+        """Call ``fn(stream)`` in this event loop for each `ByteStream` that a member opens under a topic, or under all (``"*"``).
+
+            @node.on_stream("echo")
+            async def echo(stream):
+                async for line in stream:
+                    await stream.write(line)
+
+        Each call is a task of its own, as asyncio's servers have it: one does not wait for another. The stream is the
+        handler's own, and closes when nobody refers to it any more, or when the handler raises. `Subscription.cancel` ends
+        no call that is under way; `stop` waits for them, and cancels those that are late.
+        """
+        topic, handler = _message.topic_and_handler(what, fn, topic)
+        if handler is None:
+            return lambda given: self.on_stream(given, topic=topic)
+        return self._subscribed(_StreamSubscription(handler, _Opened(self, topic), self._handlers))
 
     async def __aenter__(self: SelfNode) -> SelfNode:
         if self._native.state == 0:
@@ -264,7 +297,7 @@ class Subscription:
             # Or the last one would stay alive until the next one comes: a request would wait for its answer.
             del what
 
-    async def _call(self, what: Union[Event, Message]) -> None:
+    async def _call(self, what: Union[Event, Message, ByteStream]) -> None:
         try:
             outcome = self._fn(what)
             if inspect.isawaitable(outcome):
@@ -275,6 +308,38 @@ class Subscription:
             _log.say(logging.ERROR, "handler %r failed on %r", self._fn, what, trace=True)
             if isinstance(what, Message):
                 _message.fail(what, error)
+            elif isinstance(what, ByteStream):
+                what.close()
+
+
+class _Opened(Stream[ByteStream]):
+    """The streams that members open under a topic."""
+
+    def __init__(self, node: NodeBase, topic: str) -> None:
+        self._topic = topic
+        super().__init__(node, None)
+
+    def _open(self, native: _native.Node) -> _native.Queue:
+        return native.stream_queue(self._topic)
+
+    def _made(self, item: Any) -> ByteStream:
+        return ByteStream(item)
+
+
+class _StreamSubscription(Subscription):
+    """Its calls do not wait for each other."""
+
+    def __init__(self, fn: Handler, stream: _Opened, running: set[asyncio.Task[None]]) -> None:
+        self._calls = running
+        super().__init__(fn, stream)
+
+    async def _run(self) -> None:
+        while (stream := await self._stream.anext()) is not None:
+            call = asyncio.get_running_loop().create_task(self._call(stream))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+            # Or it would stay open until the next one comes.
+            del stream, call
 
 
 class _Asking:

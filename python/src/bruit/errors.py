@@ -113,6 +113,8 @@ class TimeoutError(BruitError, builtins.TimeoutError):  # noqa: A001
     code = -6
     name = "E_TIMEOUT"
     _default_errno = _errno.ETIMEDOUT
+    characters_written: int
+    """Of a write to a byte stream: how much was written in time. As `BlockingIOError` has it."""
 
 
 class BufferError(BruitError, builtins.BufferError):  # noqa: A001
