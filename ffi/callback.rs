@@ -1,12 +1,16 @@
 //! What C registers: a function, its user data, and what frees them.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bruit_core::error::Result;
+use bruit_core::runtime::Node;
 
-use crate::error::Running;
+use crate::convert::{Out, invalid};
+use crate::error::{Running, guard};
+use crate::message::topic_of;
+use crate::node::{bruit_node, node_of};
 
 /// Frees the user data of a callback: called exactly once, after the last call of the callback has returned and when
 /// none can follow, on any thread. Not called where the registration failed: then the data is still yours.
@@ -55,6 +59,30 @@ impl Drop for User {
             free_now(self.data, self.free);
         }
     }
+}
+
+/// What all bruit_node_on_*() do that are about a topic; `register` gives the callback and its data to the node.
+///
+/// # Safety
+/// `topic` is NULL or a text, `subscription` NULL or valid.
+pub unsafe fn subscribe<F>(
+    node: *mut bruit_node,
+    topic: *const c_char,
+    callback: Option<F>,
+    user: *mut c_void,
+    free_fn: bruit_free_fn,
+    subscription: *mut u64,
+    register: impl FnOnce(&Node, &str, F, User) -> Result<u64>,
+) -> c_int {
+    guard(|| {
+        let node = node_of(node)?;
+        // SAFETY: as promised.
+        let (topic, subscription) = unsafe { (topic_of(topic)?, Out::optional(subscription)) };
+        let callback = callback.ok_or_else(|| invalid("callback is NULL"))?;
+        let id = User::offer(user, free_fn, |user| register(&node, topic, callback, user))?;
+        subscription.put(id);
+        Ok(0)
+    })
 }
 
 fn free_now(data: *mut c_void, free: bruit_free_fn) {

@@ -120,6 +120,14 @@ pub unsafe fn table<T>(table: &'static [T], count: *mut usize) -> Result<*const 
     Ok(table.as_ptr())
 }
 
+/// Of a struct that the caller fills: it says how large it is.
+pub fn has_size<T>(size: u32, name: &str) -> Result<()> {
+    if (size as usize) < size_of::<T>() {
+        return Err(invalid(format!("size is {size}: expected sizeof({name})")));
+    }
+    Ok(())
+}
+
 /// 0 = begin and return at once, -1 = for ever.
 pub fn wait(timeout_ms: c_int) -> Result<Wait> {
     match timeout_ms {

@@ -12,8 +12,8 @@ use bruit_core::id::NAME_MAX;
 use bruit_core::message::{Body, Manner, TOPIC_MAX, ToAll, Verdict};
 use bruit_core::runtime::{Each, Message, Parcel, Sent, To, Wait};
 
-use crate::callback::{User, bruit_free_fn};
-use crate::convert::{Out, array, bytes, c_string, count, invalid, text, texts, wait};
+use crate::callback::{User, bruit_free_fn, subscribe};
+use crate::convert::{Out, array, bytes, c_string, count, has_size, invalid, text, texts, wait};
 use crate::error::{Running, guard};
 use crate::node::{bruit_node, handle_of, node_of};
 
@@ -320,24 +320,14 @@ pub unsafe extern "C" fn bruit_node_on_message(
     free_fn: bruit_free_fn,
     subscription: *mut u64,
 ) -> c_int {
-    guard(|| {
-        let node = node_of(node)?;
-        // SAFETY: NULL or a text, NULL or valid, as the caller promises.
-        let (topic, subscription) = unsafe { (topic_of(topic)?, Out::optional(subscription)) };
-        let callback = callback.ok_or_else(|| invalid("callback is NULL"))?;
-        let id = User::offer(user, free_fn, |user| {
-            let hear = move |message: &Message| {
-                let mut held = Held::message(message.clone());
-                let shown = held.show();
-                let _theirs = Running::a_callback();
-                // SAFETY: the caller vouches for the callback and its data, which lives as long as `user`.
-                unsafe { callback(shown, user.data()) };
-            };
+    // SAFETY: NULL or a text, NULL or valid, as the caller promises.
+    unsafe {
+        subscribe(node, topic, callback, user, free_fn, subscription, |node, topic, callback, user| {
+            // SAFETY: the caller vouches for the callback and its data, which lives as long as `user`.
+            let hear = move |message: &Message| show(message, |shown| callback(shown, user.data()));
             node.on_message(topic, Box::new(hear))
-        })?;
-        subscription.put(id);
-        Ok(0)
-    })
+        })
+    }
 }
 
 /// Judges what others broadcast under a topic, before it goes on: what is rejected is neither handed out here nor passed on or
@@ -359,25 +349,17 @@ pub unsafe extern "C" fn bruit_node_on_validate(
     free_fn: bruit_free_fn,
     subscription: *mut u64,
 ) -> c_int {
-    guard(|| {
-        let node = node_of(node)?;
-        // SAFETY: NULL or a text, NULL or valid, as the caller promises.
-        let (topic, subscription) = unsafe { (topic_of(topic)?, Out::optional(subscription)) };
-        let callback = callback.ok_or_else(|| invalid("callback is NULL"))?;
-        let id = User::offer(user, free_fn, |user| {
+    // SAFETY: NULL or a text, NULL or valid, as the caller promises.
+    unsafe {
+        subscribe(node, topic, callback, user, free_fn, subscription, |node, topic, callback, user| {
             let judge = move |message: &Message| {
-                let mut held = Held::message(message.clone());
-                let shown = held.show();
-                let _theirs = Running::a_callback();
                 // SAFETY: the caller vouches for the callback and its data, which lives as long as `user`.
-                let accepts = unsafe { callback(shown, user.data()) } != 0;
+                let accepts = show(message, |shown| callback(shown, user.data())) != 0;
                 if accepts { Verdict::Accept } else { Verdict::Reject }
             };
             node.on_validate(topic, Box::new(judge))
-        })?;
-        subscription.put(id);
-        Ok(0)
-    })
+        })
+    }
 }
 
 /// Takes messages without a callback, for programs that would rather pull; in either dispatch mode. The first call
@@ -511,17 +493,10 @@ fn sending(flags: u32) -> Sending {
     }
 }
 
-fn has_size(out: &bruit_out) -> Result<()> {
-    if (out.size as usize) < size_of::<bruit_out>() {
-        return Err(invalid(format!("size is {}: expected sizeof(bruit_out)", out.size)));
-    }
-    Ok(())
-}
-
 /// # Safety
 /// Its members are NULL or so many texts that stay as they are.
 unsafe fn list(out: &bruit_out) -> Result<Vec<&str>> {
-    has_size(out)?;
+    has_size::<bruit_out>(out.size, "bruit_out")?;
     // SAFETY: as promised.
     unsafe { texts("members", out.members, out.member_count) }
 }
@@ -545,7 +520,7 @@ unsafe fn put_each(out: &bruit_out, each: &[Each]) {
 /// # Safety
 /// Its pointers are NULL or lead to texts and bytes that stay as they are.
 unsafe fn parcel<'a>(out: &'a bruit_out, list: &'a [&'a str]) -> Result<Parcel<'a>> {
-    has_size(out)?;
+    has_size::<bruit_out>(out.size, "bruit_out")?;
     // SAFETY: as promised.
     let (topic, data) = unsafe { (topic_of(out.topic)?, bytes("data", out.data, out.len)?) };
     // SAFETY: as promised.
@@ -661,6 +636,14 @@ impl Held {
         held.sender = self.sender;
         held
     }
+}
+
+/// For a call into C.
+fn show<T>(message: &Message, call: impl FnOnce(*const bruit_message) -> T) -> T {
+    let mut held = Held::message(message.clone());
+    let shown = held.show();
+    let _theirs = Running::a_callback();
+    call(shown)
 }
 
 /// A NUL-terminated copy. A name or a topic with a NUL in it does not exist.

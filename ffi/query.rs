@@ -8,7 +8,7 @@ use bruit_core::error::Result;
 use bruit_core::runtime::{Progress, Wait};
 
 use crate::callback::{User, bruit_free_fn};
-use crate::convert::{Out, array, bytes, c_string, invalid, texts, wait};
+use crate::convert::{Out, array, bytes, c_string, has_size, invalid, texts, wait};
 use crate::error::{Running, bruit_strerror, guard};
 use crate::message::{BRUIT_LOOPBACK, Held, bruit_message, check_flags, topic_of};
 use crate::node::{bruit_node, node_of};
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn bruit_node_query_start(
         let query = &all[0];
         // SAFETY: as above.
         let (names, tags) = unsafe {
-            has_size(query)?;
+            has_size::<bruit_query>(query.size, "bruit_query")?;
             (texts("names", query.names, query.name_count)?, texts("tags", query.tags, query.tag_count)?)
         };
         // SAFETY: as above.
@@ -127,13 +127,6 @@ pub unsafe extern "C" fn bruit_node_query_start(
         id.put(number);
         Ok(0)
     })
-}
-
-fn has_size(query: &bruit_query) -> Result<()> {
-    if (query.size as usize) < size_of::<bruit_query>() {
-        return Err(invalid(format!("size is {}: expected sizeof(bruit_query)", query.size)));
-    }
-    Ok(())
 }
 
 /// # Safety

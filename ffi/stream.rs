@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bruit_core::error::Result;
 use bruit_core::runtime::Stream;
 
-use crate::callback::{User, bruit_free_fn};
+use crate::callback::{bruit_free_fn, subscribe};
 use crate::convert::{Out, array, bytes, count, invalid, put_text, text, wait};
 use crate::error::{Running, guard};
 use crate::handle::Slab;
-use crate::message::topic_of;
+use crate::message::{check_flags, topic_of};
 use crate::node::{bruit_node, node_of};
 
 /// bruit_node_open_stream(): what either side writes is compressed on its way, where that is shorter.
@@ -52,9 +52,7 @@ pub unsafe extern "C" fn bruit_node_open_stream(
         let node = node_of(node)?;
         // SAFETY: NULL or texts, NULL or valid, as the caller promises.
         let (member, topic, out) = unsafe { (text("member", member)?, topic_of(topic)?, Out::new("stream", stream)?) };
-        if flags & !BRUIT_COMPRESS != 0 {
-            return Err(invalid(format!("flags has unknown bits: {:#x}", flags & !BRUIT_COMPRESS)));
-        }
+        check_flags(flags, BRUIT_COMPRESS)?;
         let opened = node.open_stream(member, topic, flags & BRUIT_COMPRESS != 0)?;
         out.put(token(opened)?);
         Ok(0)
@@ -79,24 +77,19 @@ pub unsafe extern "C" fn bruit_node_on_stream(
     free_fn: bruit_free_fn,
     subscription: *mut u64,
 ) -> c_int {
-    guard(|| {
-        let node = node_of(node)?;
-        // SAFETY: NULL or a text, NULL or valid, as the caller promises.
-        let (topic, subscription) = unsafe { (topic_of(topic)?, Out::optional(subscription)) };
-        let callback = callback.ok_or_else(|| invalid("callback is NULL"))?;
-        let id = User::offer(user, free_fn, |user| {
+    // SAFETY: NULL or a text, NULL or valid, as the caller promises.
+    unsafe {
+        subscribe(node, topic, callback, user, free_fn, subscription, |node, topic, callback, user| {
             let take = move |stream: Stream| {
                 // One that there is no room for is closed.
                 let Ok(token) = token(stream) else { return };
                 let _theirs = Running::a_callback();
                 // SAFETY: the caller vouches for the callback and its data, which lives as long as `user`.
-                unsafe { callback(token, user.data()) };
+                callback(token, user.data());
             };
             node.on_stream(topic, Box::new(take))
-        })?;
-        subscription.put(id);
-        Ok(0)
-    })
+        })
+    }
 }
 
 /// Reads what there is: at least a byte, at most `cap`.

@@ -1,8 +1,6 @@
 /* Messages: sent, heard, pulled, asked, answered; and what C may do with one. */
 #include "test.h"
 
-#include <unistd.h>
-
 /* Remembers messages as "sender topic data", and answers requests. */
 typedef struct ear {
     pthread_mutex_t lock;
@@ -111,12 +109,7 @@ void test_messages(void) {
     /* Several at once, each with a result of its own. */
     bruit_kv role = {sizeof role, "role", "db", 2};
     OK(bruit_node_set_meta(b, &role, 1));
-    bruit_members *members;
-    for (const bruit_member *holder = NULL; holder == NULL; bruit_members_free(members)) {
-        OK(bruit_node_members(a, &members));
-        bruit_members_with(members, "role=db", &holder, 1);
-        usleep(1000);
-    }
+    EVENTUALLY(test_known(a, "role=db") == 1);
     bruit_out outs[5] = {out("b", "s", "1"), out("c", "s", "2"), out(NULL, "s", "3"), out(NULL, "s", "4"), out("b", "s", "5")};
     outs[0].flags = BRUIT_RECEIPT;
     outs[2].tag = "role=db";
@@ -155,13 +148,8 @@ void test_broadcasts(void) {
         if (n > 0)
             test_join(nodes[n], nodes[0]);
     }
-    bruit_members *members;
     for (int n = 0; n < 4; n++)
-        for (size_t known = 0; known < 4; bruit_members_free(members)) {
-            OK(bruit_node_members(nodes[n], &members));
-            known = bruit_members_len(members);
-            usleep(1000);
-        }
+        EVENTUALLY(test_known(nodes[n], NULL) == 4);
     OK(bruit_node_broadcast(nodes[0], "news", "one", 3, 0));
     OK(bruit_node_broadcast(nodes[1], "news", "two", 3, BRUIT_LOOPBACK | BRUIT_WAIT));
     EQ(bruit_node_broadcast(nodes[1], "news", "", 0, 1), BRUIT_E_INVALID);

@@ -40,6 +40,16 @@ void test_join(bruit_node *node, const bruit_node *to) {
     EQ(bruit_node_join(node, &address, 1, PATIENCE_MS), 1);
 }
 
+size_t test_known(const bruit_node *node, const char *tag) {
+    bruit_members *members;
+    const bruit_member *holder;
+    size_t known;
+    OK(bruit_node_members(node, &members));
+    known = tag == NULL ? bruit_members_len(members) : bruit_members_with(members, tag, &holder, 1);
+    bruit_members_free(members);
+    return known;
+}
+
 long test_now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

@@ -51,6 +51,7 @@ bruit_config *test_config(const char *name, const char *dispatch);
 bruit_node *test_node(const char *name, const char *dispatch);    /* new, not started */
 bruit_node *test_started(const char *name, const char *dispatch); /* new and started */
 void test_join(bruit_node *node, const bruit_node *to);
+size_t test_known(const bruit_node *node, const char *tag); /* how many members it lists; with that tag, unless it is NULL */
 /* Where a node is reached; static storage, of this thread. */
 const char *test_address(const bruit_node *node);
 

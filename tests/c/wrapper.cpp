@@ -212,8 +212,9 @@ static void the_destructor_releases() {
 }
 
 static void many_are_asked_and_several_are_told() {
+    counter told, joined;
     bruit::node a(local("a")), b(local("b")), c(local("c"));
-    counter told;
+    a.on_event(BRUIT_EVENT_JOIN, [&](const bruit::event &) { joined.add(); });
     for (bruit::node *node : {&b, &c}) {
         node->on_message("name", [node, &told](const bruit::message &message) {
             if (message.is_request())
@@ -227,8 +228,7 @@ static void many_are_asked_and_several_are_told() {
         node->start();
         CHECK(node->join({a.address()}, 60s) == 1);
     }
-    while (a.members().size() < 3)
-        usleep(1000);
+    joined.reach(2);
     std::string said;
     counter ended;
     auto hear = [&](const bruit::answer &answer) {

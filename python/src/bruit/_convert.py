@@ -89,6 +89,11 @@ def seconds(value: Optional[Duration], what: str) -> Optional[float]:
     return found if found < 1e9 else None
 
 
+def patience(timeout: Optional[Duration]) -> Optional[float]:
+    """How long to wait for room: `seconds`, but None is not at all."""
+    return 0.0 if timeout is None else seconds(timeout, "timeout")
+
+
 def option(key: str, value: OptionValue) -> str:
     """The text of an option's value. `InvalidError` names the nearest option where there is none such."""
     known = OPTIONS.get(key)

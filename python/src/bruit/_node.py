@@ -766,8 +766,7 @@ class Node(NodeBase):
         `BusyError`: no room in time; a `Writable` event follows. `NotFoundError`: no such member. `UnreachableError`: dead, or
         has left. `TooBigError`: above `max_message`. In all of them nothing is sent.
         """
-        patience = 0.0 if timeout is None else seconds(timeout, "timeout")
-        return self._native.send(to, data, topic, reliable, receipt, patience)
+        return self._native.send(to, data, topic, reliable, receipt, _convert.patience(timeout))
 
     def broadcast(
         self,
@@ -787,8 +786,7 @@ class Node(NodeBase):
         `BusyError`: the neighbours have yet to take what was said before; a `Writable` event about this node itself follows.
         `TooBigError`: above `max_broadcast`. In both cases nothing is said.
         """
-        patience = 0.0 if timeout is None else seconds(timeout, "timeout")
-        return self._native.broadcast(data, topic, loopback, ordered, patience)
+        return self._native.broadcast(data, topic, loopback, ordered, _convert.patience(timeout))
 
     def request(self, to: str, data: Data, *, topic: str = "", timeout: Optional[Duration] = 1.0) -> Reply:
         """Ask a member, and wait for its answer: ``node.request("b", b"2+3", topic="sum").data``.

@@ -157,7 +157,7 @@ class Node(NodeBase):
 
     async def _patiently(self, now: Callable[[], T], timeout: Optional[Duration]) -> T:
         """Send when there is room."""
-        patience = 0.0 if timeout is None else seconds(timeout, "timeout")
+        patience = _convert.patience(timeout)
         try:
             return now()
         except BusyError:
