@@ -294,6 +294,8 @@ pub struct bruit_stats {
     pub validations_late: u64,
     /** broadcasts that the application rejected */
     pub validations_rejected: u64,
+    /** with broadcast = rumor: rounds in which some members were told */
+    pub rumor_rounds: u64,
 }
 
 /// One counter.
@@ -505,6 +507,7 @@ const FIELDS: &[&str] = &[
     "validations",
     "validations_late",
     "validations_rejected",
+    "rumor_rounds",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

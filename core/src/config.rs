@@ -133,6 +133,13 @@ choices! {
         /// Its neighbours in the overlay.
         Partial = "partial"
     } expected "full or partial"
+    /// How broadcasts go on.
+    Broadcast {
+        /// Along a tree that they find.
+        Tree = "tree",
+        /// To some members by lot, a few times.
+        Rumor = "rumor"
+    } expected "tree or rumor"
     /// How the dead are found.
     Detector {
         /// Members probe one another.

@@ -31,7 +31,7 @@
 //! |---|---|---|
 //! | 0 words | [`time`] [`rng`] [`id`] [`error`] [`config`] [`message`] | numbers, names, every tunable in one table, and what applications say to each other |
 //! | 1 bytes | [`wire`]: [`frame`](wire::frame) [`cursor`](wire::cursor) [`envelope`](wire::envelope) [`stream`](wire::stream) | every message there is; sealing; records on a stream |
-//! | 2 contact | [`view`] [`outbox`] [`collection::state`] [`members`] [`telling`] | what applications see; what one call wants done; who exists and how they fare; how it is put into frames |
+//! | 2 contact | [`view`] [`outbox`] [`collection::state`] [`members`] [`telling`] [`rhythm`] | what applications see; what one call wants done; who exists and how they fare; how it is put into frames, and when gossip leaves |
 //! | 3 protocols | [`protocol`]: [`probe`](protocol::probe) [`suspicion`](protocol::suspicion) [`rumor`](protocol::rumor) [`antientropy`](protocol::antientropy) [`contact`](protocol::contact) [`contest`](protocol::contest) [`damping`](protocol::damping) [`hearing`](protocol::hearing) [`phi`](protocol::phi) [`hyparview`](protocol::hyparview) [`keepalive`](protocol::keepalive) [`island`](protocol::island) [`plumtree`](protocol::plumtree) [`lane`](protocol::lane) [`request`](protocol::request) [`stream`](protocol::stream) | one idea a file; none names another |
 //! | 4 engine | [`engine`] | the only place where protocols meet |
 //! | 5 drivers | `runtime` (feature `std`), `sim` (feature `sim`) | sockets, threads, the handle an application holds · many engines under one virtual clock |
@@ -74,6 +74,7 @@ pub mod members;
 pub mod message;
 pub mod outbox;
 pub mod protocol;
+pub mod rhythm;
 pub mod rng;
 pub mod telling;
 pub mod time;

@@ -224,6 +224,11 @@ impl Outbox {
         self.packets[..self.used].iter().map(|p| p.buf.len()).sum()
     }
 
+    /// What else this turn has to say shall have room, too.
+    pub fn is_half_full(&self) -> bool {
+        self.used >= PACKETS_MAX / 2
+    }
+
     pub fn len(&self) -> usize {
         self.used
     }

@@ -7,7 +7,7 @@ use bruit_core::rng::Rng;
 use bruit_core::wire::cursor::{Reader, Writer};
 use bruit_core::wire::frame::{
     Beats, Contact, Contacts, Entries, Frame, Frames, Gossip, Graft, HELLO_LEN, Ihave, Item, ItemKind, Lane, Marks,
-    Record, Runs, Spans, StateEntry, SummaryEntry,
+    Record, Runs, Spans, StateEntry, SummaryEntry, Way,
 };
 use bruit_core::wire::question::{COPIES_MAX, Terms, Texts};
 use core::net::SocketAddr;
@@ -236,8 +236,7 @@ impl Parts {
                 seq: a,
                 hops: s,
                 age: seq,
-                repair: self.yes,
-                own: b % 2 == 0,
+                way: Way { repair: self.yes, own: b % 2 == 0, lot: b % 3 == 0 },
                 topic: &self.text,
                 data: &self.state,
                 after: a / 2,

@@ -17,6 +17,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("outbox", 2),
     ("members", 2),
     ("telling", 2),
+    ("rhythm", 2),
     ("collection", 2),
     // The context that every protocol gets; each protocol is a module of its own below it.
     ("protocol", 3),

@@ -7,7 +7,7 @@ use bruit_core::id::{Epoch, Incarnation, Version};
 use bruit_core::sim::{Network, World, world};
 use bruit_core::time::Duration;
 use bruit_core::view::{EventKind, MemberState};
-use bruit_core::wire::frame::{Frame, Gossip, Runs};
+use bruit_core::wire::frame::{Frame, Gossip, Runs, Way};
 
 fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -347,8 +347,7 @@ fn what_was_heard_is_not_heard_again_however_long_a_copy_was_on_its_way() {
         seq,
         hops: 2,
         age: 900,
-        repair: false,
-        own: false,
+        way: Way::default(),
         topic,
         data,
         after: 0,

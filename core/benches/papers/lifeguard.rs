@@ -157,21 +157,6 @@ fn within(value: f64, factor: f64) -> Option<Baseline> {
     Some(Baseline { value, within: Some(value / factor..=value * factor), cost: None })
 }
 
-fn row(what: &str, unit: &'static str) -> Row {
-    Row {
-        what: what.to_owned(),
-        unit,
-        better: Better::Less,
-        paper: None,
-        baseline: None,
-        ours: None,
-        reach: None,
-        slack: Slack::By(0.0),
-        cost: None,
-        note: String::new(),
-    }
-}
-
 /// §V-C: how soon somebody is found who fails for good, or for long enough.
 pub fn latency(size: Size) -> Table {
     let repeats = size.pick(1, 10);
@@ -211,7 +196,7 @@ pub fn latency(size: Size) -> Table {
                 reach,
                 slack: Slack::By(0.3),
                 note: format!("with the whole machine stopped, {:.2} s", value(&paused)),
-                ..row(&format!("{what}, {name}"), "s")
+                ..Row::new(format!("{what}, {name}"), "s")
             });
         }
     }
@@ -243,7 +228,7 @@ pub fn false_positives(size: Size) -> Table {
             paper: Paper::exactly(paper),
             baseline,
             note: note.to_owned(),
-            ..row(what, unit)
+            ..Row::new(what, unit)
         };
         rows.push(told("SWIM: FP", "a run", 78.5, within(theirs.fp / runs, 2.0), ""));
         let rare = "few events, each of which up to 127 members report";
@@ -277,7 +262,7 @@ pub fn false_positives(size: Size) -> Table {
                     percent(part.packets, theirs.packets),
                     percent(part.bytes, theirs.bytes)
                 ),
-                ..row(&format!("{name}: FP"), "% of SWIM")
+                ..Row::new(format!("{name}: FP"), "% of SWIM")
             });
         }
     }
@@ -288,7 +273,7 @@ pub fn false_positives(size: Size) -> Table {
             reach: Some(reach),
             slack: Slack::By(slack),
             cost,
-            ..row(&format!("{name}: {what}"), "% of SWIM")
+            ..Row::new(format!("{name}: {what}"), "% of SWIM")
         };
         rows.push(of_swim("FP", ours.fp, theirs.fp, Paper::exactly(1.53), 1.53, 0.2, Some(ours.cost())));
         rows.push(of_swim("FP−", ours.fp_outside, theirs.fp_outside, Paper::exactly(1.89), 1.89, 0.2, None));

@@ -16,6 +16,7 @@ mod model;
 mod partial;
 mod phi;
 mod rapid;
+mod rumor;
 mod speed;
 mod sweep;
 mod swim;
@@ -41,6 +42,7 @@ const EXPERIMENTS: &[Experiment] = &[
     ("lifeguard-latency", lifeguard::latency),
     ("lifeguard", lifeguard::false_positives),
     ("phi", phi::accrual),
+    ("rumor", rumor::rounds),
     ("tree", tree::stable),
     ("tree-failures", tree::failures),
     ("partial", partial::views),

@@ -7,7 +7,7 @@ use bruit_core::sim::{Duration, NodeIndex};
 use super::lab::{Meter, Size, mean, ms, secs, world};
 use super::speed::resident_gib;
 use super::table::{Better, Paper, Row, Slack, Table};
-use super::tree::{Net, after_failures, clustering, paths, row};
+use super::tree::{Net, after_failures, paths, shape};
 
 fn config() -> Config {
     let mut config = Config::new();
@@ -46,28 +46,16 @@ pub fn views(size: Size) -> Table {
     rows.push(Row {
         better: Better::More,
         note: "Figure 5: nearly all".into(),
-        ..row("members with exactly 5 neighbours", "share", full)
+        ..Row::ours("members with exactly 5 neighbours", "share", full)
     });
-    rows.push(Row {
-        paper: paper(0.000_92),
-        reach: (size == Size::Full).then_some(0.000_5),
-        slack: Slack::By(0.000_5),
-        note: "a random graph of degree 5 has 0.00027 at 10,000".into(),
-        ..row("clustering coefficient", "", clustering(&graph))
-    });
-    rows.push(Row {
-        paper: paper(6.385_42),
-        reach: (size == Size::Full).then_some(6.40),
-        note: "a random graph of degree 5 has 6.357 at 10,000".into(),
-        ..row("average shortest path", "hops", path)
-    });
+    rows.extend(shape(size, &graph, path, 0.000_5));
     let contact = net.world.engine(net.nodes[0]).counters().neighbours_lost as f64 / n as f64;
     rows.push(Row {
         note: "all joined by one contact; the paper's changes one for each, or more".into(),
-        ..row("neighbours that the contact exchanged", "for each joiner", contact)
+        ..Row::ours("neighbours that the contact exchanged", "for each joiner", contact)
     });
     let listed = net.nodes.iter().map(|&i| net.world.engine(i).live() as f64).collect::<Vec<_>>();
-    rows.push(row("members that one lists", "members", mean(&listed)));
+    rows.push(Row::ours("members that one lists", "members", mean(&listed)));
     if let (Size::Full, Some(before), Some(now)) = (size, before, resident_gib()) {
         let kib = (now - before) * 1024.0 * 1024.0 / n as f64;
         rows.push(Row {
@@ -75,13 +63,13 @@ pub fn views(size: Size) -> Table {
             reach: Some(64.0),
             note: "the simulated world's own included; with a list of all it is 1,200 at 10,000, and grows with n"
                 .into(),
-            ..row("memory", "KiB a member", kib)
+            ..Row::ours("memory", "KiB a member", kib)
         });
     }
     let meter = Meter::start(&net.world);
     net.world.run_for(CYCLE);
     let cost = meter.cost(&net.world, n);
-    rows.push(row("at rest", "packets/s each", cost.packets));
+    rows.push(Row::ours("at rest", "packets/s each", cost.packets));
 
     // One sender: the paper's s-s.
     for _ in 0..30 {
@@ -103,7 +91,7 @@ pub fn views(size: Size) -> Table {
         paper: paper(9_999.0),
         reach: Some(1.010_1 * (n - 1) as f64),
         note: "Plumtree Table 1; flooding takes 39,984".into(),
-        ..row(
+        ..Row::ours(
             "one sender, one broadcast a second: payloads",
             "copies each",
             each(net.sum(|c| c.broadcast_pushes + c.broadcast_answers) - pushes),
@@ -112,13 +100,13 @@ pub fn views(size: Size) -> Table {
     rows.push(Row {
         paper: paper(29_989.33),
         reach: Some((n - 1) as f64),
-        ..row("one sender, one broadcast a second: control", "packets each", each(net.control() - control))
+        ..Row::ours("one sender, one broadcast a second: control", "packets each", each(net.control() - control))
     });
     rows.push(Row {
         paper: paper(9.0),
         reach: (size == Size::Full).then_some(9.0),
         note: "HyParView Table 1 (flooding), Plumtree Figure 2c: 8 to 9".into(),
-        ..row("one sender: last delivery hop", "hops", mean(&hops))
+        ..Row::ours("one sender: last delivery hop", "hops", mean(&hops))
     });
     let about = format!(
         "HyParView Table 1 and Figure 5; Plumtree Table 1: {n} members with `membership = partial`, which joined one after the other by one contact, \

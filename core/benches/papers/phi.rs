@@ -13,7 +13,7 @@ use bruit_core::sim::net::{normal, unit};
 use bruit_core::time::Instant;
 
 use super::lab::{Size, each, mean};
-use super::table::{Baseline, Better, Paper, Row, Slack, Table};
+use super::table::{Baseline, Paper, Row, Slack, Table};
 
 /// Heartbeats sent, and lost in so many runs, of which these are the longest.
 const SENT: u64 = 5_845_712;
@@ -311,7 +311,7 @@ pub fn accrual(size: Size) -> Table {
     ];
     for (what, figure, by, of) in statistics {
         let (paper, baseline) = (Paper::exactly(figure), Baseline::about(all(of), by));
-        rows.push(Row { paper, baseline, ..row(what.to_owned(), "ms") });
+        rows.push(Row { paper, baseline, ..Row::new(what, "ms") });
     }
     for (i, (phi, mistakes, detection)) in CURVE.into_iter().enumerate() {
         let value = all(&|w| w.paper[i].2);
@@ -322,7 +322,8 @@ pub fn accrual(size: Size) -> Table {
                 within: Some(value / MISTAKES_WITHIN..=value * MISTAKES_WITHIN),
                 cost: None,
             }),
-            ..row(format!("Φ = {phi}: mistakes"), "per second")
+            slack: Slack::By(0.0001),
+            ..Row::new(format!("Φ = {phi}: mistakes"), "per second")
         });
         // Above it, see the note.
         if phi <= 10.0 {
@@ -330,7 +331,7 @@ pub fn accrual(size: Size) -> Table {
                 paper: Paper::exactly(detection),
                 baseline: Baseline::about(all(&|w| w.paper[i].1), DETECTION_WITHIN),
                 note: if phi == 10.0 { beyond(&weeks) } else { String::new() },
-                ..row(format!("Φ = {phi}: detection"), "s")
+                ..Row::new(format!("Φ = {phi}: detection"), "s")
             });
         }
     }
@@ -343,7 +344,8 @@ pub fn accrual(size: Size) -> Table {
                 baseline: Baseline::told(theirs),
                 ours: Some(all(&|w| mistakes_at(curve(w), time))),
                 reach: Some(reach.unwrap_or(figure).min(theirs)),
-                ..row(format!("mistakes at a detection time of {time:.2} s, {name}"), "per second")
+                slack: Slack::By(0.0001),
+                ..Row::new(format!("mistakes at a detection time of {time:.2} s, {name}"), "per second")
             });
         }
     }
@@ -352,7 +354,7 @@ pub fn accrual(size: Size) -> Table {
             ours: Some(evaluation(model)),
             reach: Some(15.0),
             slack: Slack::Machine,
-            ..row(format!("φ of one silence, {name}"), "ns")
+            ..Row::new(format!("φ of one silence, {name}"), "ns")
         });
     }
     let about = "Hayashibara et al. 2004 §V, Figures 8 and 9: a week of heartbeats made to its statistics, \
@@ -395,19 +397,4 @@ fn evaluation(model: PhiModel) -> f64 {
     };
     // The quickest round is the one in which nobody else had the core.
     (0..500).map(|_| once()).fold(f64::INFINITY, f64::min)
-}
-
-fn row(what: String, unit: &'static str) -> Row {
-    Row {
-        what,
-        unit,
-        better: Better::Less,
-        paper: None,
-        baseline: None,
-        ours: None,
-        reach: None,
-        slack: Slack::By(0.0001),
-        cost: None,
-        note: String::new(),
-    }
 }

@@ -237,18 +237,8 @@ fn worst(runs: &[Outcome]) -> Outcome {
 }
 
 fn row(fault: &str, unit: &'static str, better: Better, paper: Option<f64>, theirs: f64, ours: Option<f64>) -> Row {
-    Row {
-        what: fault.to_owned(),
-        unit,
-        better,
-        paper: paper.and_then(Paper::exactly),
-        baseline: Baseline::told(theirs),
-        ours,
-        reach: None,
-        slack: Slack::By(0.0),
-        cost: None,
-        note: String::new(),
-    }
+    let (paper, baseline) = (paper.and_then(Paper::exactly), Baseline::told(theirs));
+    Row { better, paper, baseline, ours, ..Row::new(fault, unit) }
 }
 
 fn fault_rows(fault: Fault, theirs: &Outcome, ours: &Outcome) -> Vec<Row> {

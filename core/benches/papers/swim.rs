@@ -16,21 +16,6 @@ use super::table::{Baseline, Better, Cost, Paper, Row, Slack, Table};
 const PING: usize = 8;
 const ACK: usize = 9;
 
-fn row(what: String, unit: &'static str) -> Row {
-    Row {
-        what,
-        unit,
-        better: Better::Less,
-        paper: None,
-        baseline: None,
-        ours: None,
-        reach: None,
-        slack: Slack::By(0.0),
-        cost: None,
-        note: String::new(),
-    }
-}
-
 /// SWIM §3.1 and §4.1: what follows from the algorithm alone. If the world does not give these, it is wrong.
 pub fn formulas(size: Size) -> Table {
     let mut rows = Vec::new();
@@ -42,7 +27,7 @@ pub fn formulas(size: Size) -> Table {
         rows.push(Row {
             paper: Paper::exactly(figure),
             baseline: Baseline::about(measured.rate, measured.rate * tolerance),
-            ..row(format!("false positives, {:.0} % loss, k = {k}", loss * 100.0), "per member and 1.58 periods")
+            ..Row::new(format!("false positives, {:.0} % loss, k = {k}", loss * 100.0), "per member and 1.58 periods")
         });
     }
     for lambda in [1.0, 1.5] {
@@ -52,7 +37,7 @@ pub fn formulas(size: Size) -> Table {
         rows.push(Row {
             paper: Paper::exactly(figure),
             baseline: Baseline::about(mean(&infected), 0.02 * figure),
-            ..row(format!("infected of {n} after {lambda} ln n periods"), "members")
+            ..Row::new(format!("infected of {n} after {lambda} ln n periods"), "members")
         });
     }
     for n in [6, 56] {
@@ -64,7 +49,7 @@ pub fn formulas(size: Size) -> Table {
             ours: Some(mean(&ours)),
             slack: Slack::By(0.05),
             note: "news does not wait for the next ping here; Figure 3b, read off".to_owned(),
-            ..row(format!("news reaches half of {n} after"), "periods")
+            ..Row::new(format!("news reaches half of {n} after"), "periods")
         });
     }
     Table {
@@ -152,7 +137,7 @@ pub fn load(size: Size) -> Table {
             ours: Some(ours.probes),
             reach: Some(2.05),
             slack: Slack::By(0.01),
-            ..row(format!("N = {n}: PING and ACK"), "per member and period")
+            ..Row::new(format!("N = {n}: PING and ACK"), "per member and period")
         });
         rows.push(Row {
             baseline: theirs.map(|theirs| Baseline { value: theirs.all, within: None, cost: Some(theirs.cost) }),
@@ -161,7 +146,7 @@ pub fn load(size: Size) -> Table {
             slack: Slack::By(0.02),
             cost: Some(ours.cost),
             note: ours.others,
-            ..row(format!("N = {n}: all kinds"), "per member and period")
+            ..Row::new(format!("N = {n}: all kinds"), "per member and period")
         });
     }
     let about = format!(
@@ -236,7 +221,7 @@ pub fn first_ping(size: Size) -> Table {
             paper: Paper::exactly(e / (e - 1.0)),
             baseline: Baseline::about(mean(&rounds), 0.06 * wide),
             note: format!("p99 {:.1}", quantile(&mut rounds, 0.99)),
-            ..row("synchronous rounds, random targets, mean".to_owned(), "periods")
+            ..Row::new("synchronous rounds, random targets, mean", "periods")
         },
         Row {
             paper: Paper::exactly(1.0),
@@ -244,7 +229,7 @@ pub fn first_ping(size: Size) -> Table {
             ours: Some(mean(&ours)),
             reach: Some(0.6),
             slack: Slack::By(0.05),
-            ..row("mean".to_owned(), "periods")
+            ..Row::new("mean", "periods")
         },
         Row {
             paper: Paper::exactly(4.6),
@@ -258,7 +243,7 @@ pub fn first_ping(size: Size) -> Table {
                 quantile(&mut robin, 1.0),
                 quantile(&mut ours, 1.0)
             ),
-            ..row("p99".to_owned(), "periods")
+            ..Row::new("p99", "periods")
         },
     ];
     let about = format!(
@@ -320,7 +305,7 @@ pub fn joins(size: Size) -> Table {
             paper: Paper::exactly(figure),
             baseline: Some(Baseline { value: mean(&sizes), within: Some(low..=high), cost: Some(cost) }),
             note: format!("the mean, p5 and p95 of {} runs; the paper has one", runs.len()),
-            ..row(format!("10 % loss, SWIM: {name}"), "members")
+            ..Row::new(format!("10 % loss, SWIM: {name}"), "members")
         });
     }
     for loss in [0.1, 0.3] {
@@ -342,14 +327,14 @@ pub fn joins(size: Size) -> Table {
             reach: Some(JOINERS as f64),
             cost: Some(mean_cost(results.iter().map(|r| r.cost))),
             note: format!("the least that any member of any of {runs} runs lists"),
-            ..row(format!("{percent:.0} % loss, ours beside suspicion"), "members")
+            ..Row::new(format!("{percent:.0} % loss, ours beside suspicion"), "members")
         });
         rows.push(Row {
             ours: Some(deaths as f64),
             reach: Some(0.0),
             slack: Slack::By(if loss > 0.2 { 3.0 } else { 0.0 }),
             note: "each member that removes one of the others counts, also where it takes it back".to_owned(),
-            ..row(format!("{percent:.0} % loss, ours: removed by mistake"), "removals in all runs")
+            ..Row::new(format!("{percent:.0} % loss, ours: removed by mistake"), "removals in all runs")
         });
     }
     let about = format!(

@@ -108,6 +108,27 @@ pub enum Verdict {
 }
 
 impl Row {
+    /// Less is better, and nothing else is known of it yet.
+    pub fn new(what: impl Into<String>, unit: &'static str) -> Row {
+        Row {
+            what: what.into(),
+            unit,
+            better: Better::Less,
+            paper: None,
+            baseline: None,
+            ours: None,
+            reach: None,
+            slack: Slack::By(0.0),
+            cost: None,
+            note: String::new(),
+        }
+    }
+
+    /// Ours alone, which may differ by two per cent another time.
+    pub fn ours(what: impl Into<String>, unit: &'static str, ours: f64) -> Row {
+        Row { ours: Some(ours), slack: Slack::By(ours.abs() * 0.02), ..Row::new(what, unit) }
+    }
+
     pub fn verdict(&self, last: Option<f64>) -> Verdict {
         let within = self.baseline.as_ref().and_then(|b| b.within.as_ref());
         if let (Some(range), Some(paper)) = (within, self.paper) {

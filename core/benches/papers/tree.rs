@@ -124,19 +124,23 @@ pub fn paths(graph: &[Vec<usize>], sources: usize) -> (f64, bool) {
     (sum as f64 / count.max(1) as f64, whole)
 }
 
-pub fn row(what: impl Into<String>, unit: &'static str, ours: f64) -> Row {
-    Row {
-        what: what.into(),
-        unit,
-        better: Better::Less,
-        paper: None,
-        baseline: None,
-        ours: Some(ours),
-        reach: None,
-        slack: Slack::By(ours.abs() * 0.02),
-        cost: None,
-        note: String::new(),
-    }
+/// HyParView Table 1. `slack`: so much another seed may change of the first.
+pub fn shape(size: Size, graph: &[Vec<usize>], path: f64, slack: f64) -> [Row; 2] {
+    let paper = |figure: f64| (size == Size::Full).then_some(Paper { figure, give: figure * 0.001 });
+    let clustered = Row {
+        paper: paper(0.000_92),
+        reach: (size == Size::Full).then_some(0.000_5),
+        slack: Slack::By(slack),
+        note: "a random graph of degree 5 has 0.00027 at 10,000".into(),
+        ..Row::ours("clustering coefficient", "", clustering(graph))
+    };
+    let far = Row {
+        paper: paper(6.385_42),
+        reach: (size == Size::Full).then_some(6.40),
+        note: "a random graph of degree 5 has 6.357 at 10,000".into(),
+        ..Row::ours("average shortest path", "hops", path)
+    };
+    [clustered, far]
 }
 
 /// What the calm overlay looks like, and what a broadcast costs on it.
@@ -152,24 +156,12 @@ pub fn stable(size: Size) -> Table {
     let full = graph.iter().filter(|neighbours| neighbours.len() == 5).count() as f64 / n as f64;
     let (path, whole) = paths(&graph, size.pick(500, 200));
     assert!(whole, "the overlay is connected");
-    rows.push(Row { better: Better::More, ..row("members with exactly 5 neighbours", "share", full) });
-    rows.push(Row {
-        paper: paper(0.000_92),
-        reach: (size == Size::Full).then_some(0.000_5),
-        slack: Slack::By(0.000_2),
-        note: "a random graph of degree 5 has 0.00027 at 10,000".into(),
-        ..row("clustering coefficient", "", clustering(&graph))
-    });
-    rows.push(Row {
-        paper: paper(6.385_42),
-        reach: (size == Size::Full).then_some(6.40),
-        note: "a random graph of degree 5 has 6.357 at 10,000".into(),
-        ..row("average shortest path", "hops", path)
-    });
+    rows.push(Row { better: Better::More, ..Row::ours("members with exactly 5 neighbours", "share", full) });
+    rows.extend(shape(size, &graph, path, 0.000_2));
     rows.push(Row {
         note: "it wakes the overlay; the paper's overlay is there, and its first message is flooded: 39,984 at 10,000"
             .into(),
-        ..row("payloads of the very first broadcast", "copies", first)
+        ..Row::ours("payloads of the very first broadcast", "copies", first)
     });
 
     // One sender: the paper's s-s.
@@ -202,24 +194,24 @@ pub fn stable(size: Size) -> Table {
         paper: paper(9_999.0),
         reach: of_all(1.010_1),
         note: "Plumtree Table 1; flooding takes 39,984".into(),
-        ..row("one sender, one broadcast a second: payloads", "copies each", payload)
+        ..Row::ours("one sender, one broadcast a second: payloads", "copies each", payload)
     });
     rows.push(Row {
         paper: paper(29_989.33),
         reach: of_all(1.0),
         note: "packets that begin with IHAVE, GRAFT, PRUNE or IDONTWANT; the paper batches nothing".into(),
-        ..row("one sender, one broadcast a second: control", "packets each", control)
+        ..Row::ours("one sender, one broadcast a second: control", "packets each", control)
     });
     rows.push(Row {
         paper: paper(9.0),
         reach: (size == Size::Full).then_some(9.0),
         note: "HyParView Table 1 (flooding), Plumtree Figure 2c: 8 to 9".into(),
-        ..row("one sender: last delivery hop", "hops", hop)
+        ..Row::ours("one sender: last delivery hop", "hops", hop)
     });
     let (_, control, ..) = measure(&mut net, &[0], size.pick(100, 50), ms(50));
     rows.push(Row {
         reach: of_all(1.0),
-        ..row("one sender, 20 broadcasts a second: control", "packets each", control)
+        ..Row::ours("one sender, 20 broadcasts a second: control", "packets each", control)
     });
 
     // Many senders, again and again.
@@ -229,19 +221,19 @@ pub fn stable(size: Size) -> Table {
     rows.push(Row {
         paper: paper(9_999.0),
         reach: of_all(1.010_1),
-        ..row(format!("{} senders in turn: payloads", senders.len()), "copies each", payload)
+        ..Row::ours(format!("{} senders in turn: payloads", senders.len()), "copies each", payload)
     });
     rows.push(Row {
         paper: paper(38_976.0),
         reach: of_all(1.0),
         note: "with its optimisation; 29,990 without, whose last hop is 50 to 77".into(),
-        ..row(format!("{} senders in turn: control", senders.len()), "packets each", control)
+        ..Row::ours(format!("{} senders in turn: control", senders.len()), "packets each", control)
     });
     rows.push(Row {
         paper: paper(17.0),
         reach: Some(10.0),
         note: "Plumtree Figure 2c, read off: one tree for all".into(),
-        ..row(format!("{} senders in turn: last delivery hop", senders.len()), "hops", hop)
+        ..Row::ours(format!("{} senders in turn: last delivery hop", senders.len()), "hops", hop)
     });
 
     // Everybody once: there is no tree but the shared one. As the paper's, it had fifty messages to form.
@@ -251,14 +243,14 @@ pub fn stable(size: Size) -> Table {
     rows.push(Row {
         paper: paper(9_999.0),
         reach: of_all(1.010_1),
-        ..row("senders that never spoke before: payloads", "copies each", payload)
+        ..Row::ours("senders that never spoke before: payloads", "copies each", payload)
     });
     rows.push(Row {
         reach: (size == Size::Full).then_some(17.0),
         note:
             "Plumtree Figure 2c, read off: 17 with its optimisation, 50 to 77 without; here as there one tree for all"
                 .into(),
-        ..row("senders that never spoke before: last delivery hop", "hops", hop)
+        ..Row::ours("senders that never spoke before: last delivery hop", "hops", hop)
     });
     let about = format!(
         "HyParView Table 1; Plumtree Table 1 and Figure 2: {n} members, active view 5, passive view 30. The member table is there; \
@@ -368,16 +360,16 @@ pub fn after_failures(size: Size, make: &(impl Fn() -> Net + Sync), spared: Opti
         rows.push(more(Row {
             paper: paper(reliability),
             reach: Some(reach),
-            ..row(format!("{what}: mean delivery"), "%", after.mean * 100.0)
+            ..Row::ours(format!("{what}: mean delivery"), "%", after.mean * 100.0)
         }));
         rows.push(more(Row {
             paper: paper(first),
             reach: Some(100.0),
-            ..row(format!("{what}: first message, in the end"), "%", after.first * 100.0)
+            ..Row::ours(format!("{what}: first message, in the end"), "%", after.first * 100.0)
         }));
         rows.push(Row {
             better: Better::Neither,
-            ..row(format!("{what}: first message, within 20 ms"), "%", after.first_at_once * 100.0)
+            ..Row::ours(format!("{what}: first message, within 20 ms"), "%", after.first_at_once * 100.0)
         });
         rows.push(Row {
             better: Better::Neither,
@@ -389,7 +381,7 @@ pub fn after_failures(size: Size, make: &(impl Fn() -> Net + Sync), spared: Opti
                 "the paper: 4 cycles at 90 %"
             }
             .into(),
-            ..row(
+            ..Row::ours(
                 format!("{what}: connected again after"),
                 "s",
                 after.whole_after.map_or(f64::INFINITY, |t| t.as_secs_f64()),

@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::text::{Advertised, Bool, Codec, Count, Listen, Name, Number, Ratio, Size, Time};
-use super::{Detector, Dispatch, Membership, Milli, OptionDesc, PhiModel, ProbeOrder, Profile, Transport};
+use super::{Broadcast, Detector, Dispatch, Membership, Milli, OptionDesc, PhiModel, ProbeOrder, Profile, Transport};
 use crate::error::Result;
 use crate::time::Duration;
 
@@ -210,6 +210,14 @@ group "Synchronisation" {
 }
 
 group "Broadcasts" {
+    /// `tree`: along a tree that they find, each member sent each of them once, at once. `rumor`: each member tells what is new to it to some others by lot, a few times. Members may differ. See docs/MESSAGING.md.
+    broadcast: Broadcast as Broadcast = "tree", from "Plumtree (Leitão et al., SRDS 2007): a copy for each member; memberlist and gossiper have rumors";
+    /// With `broadcast = rumor`: members that one round tells, by lot.
+    rumor_fanout: usize as Count = 3, in 1 to 16, unit "members", from "memberlist's GossipNodes (lan); gossiper's fanout", live;
+    /// With `broadcast = rumor`: λ: one member tells a message λ · ⌈log10(n + 1)⌉ times.
+    rumor_mult: usize as Count = 4, in 1 to 64, from "memberlist's RetransmitMult (lan)", live;
+    /// With `broadcast = rumor`: what one member is told in one round. What there is no room for waits for the next, those told least first.
+    rumor_batch: usize as Size = "16KiB", in "1KiB" to "1MiB", from "chosen by feel: a dozen datagrams, so that several of them fit in a usual receive buffer; memberlist sends one", live;
     /// Neighbours to whom a member passes broadcasts on. With so many others, or fewer, all are.
     active_view: usize as Count = 5, in 3 to 16, unit "members", from "HyParView §5.1";
     /// Members that are kept in mind to take a lost neighbour's place.

@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use super::frames::Speaker;
 use super::mutant::Mutant;
 use super::{Engine, Life, cx};
+use crate::config::Broadcast;
 use crate::error::{Code, Error, Result};
 use crate::id::{Peer, RunId};
 use crate::message::{Body, Manner, ToAll, Verdict};
@@ -26,7 +27,8 @@ impl Engine {
     /// Says it to all members. Returns its number among our broadcasts.
     ///
     /// `E_STATE` unless the node is a member; `E_TOO_BIG` beyond `max_broadcast`; `E_BUSY` while more than a quarter of `link_queue`,
-    /// or half of `broadcast_window`, are on their way that half of our neighbours have yet to confirm: [`Completion::Writable`](crate::outbox::Completion) to ourselves says when
+    /// or half of `broadcast_window`, are on their way that half of our neighbours have yet to confirm, or (`broadcast = rumor`) that
+    /// nobody was told yet: [`Completion::Writable`](crate::outbox::Completion) to ourselves says when
     /// that is over. On failure nothing was said.
     pub fn broadcast(&mut self, now: Now, body: Body, how: ToAll, out: &mut Outbox) -> Result<u64> {
         self.must_be_member()?;
@@ -46,7 +48,9 @@ impl Engine {
                 "the neighbours have yet to take what was sent before; nothing was sent",
             ));
         }
-        self.wake_overlay(now, false, out);
+        if self.config.broadcast == Broadcast::Tree {
+            self.wake_overlay(now, false, out);
+        }
         self.counters.broadcasts += 1;
         let said = self.tree.broadcast(cx!(self, now, out), &self.members, body, how.ordered);
         let Manner::Broadcast { seq } = said.manner else { unreachable!("a broadcast is one") };
@@ -107,7 +111,9 @@ impl Engine {
         if !matches!(self.life, Life::Member) {
             return;
         }
-        self.wake_overlay(now, true, out);
+        if self.config.broadcast == Broadcast::Tree || frame.is_of_overlay() {
+            self.wake_overlay(now, true, out);
+        }
         let (from, stream) = (by.run, Destination { via: Via::Stream, ..home });
         let (cx, members) = (cx!(self, now, out), &self.members);
         let change = match frame {
@@ -150,10 +156,10 @@ impl Engine {
         let (cx, members) = (cx!(self, now, out), &self.members);
         match frame {
             Frame::Gossip(gossip) => {
-                if !gossip.repair {
+                if !gossip.way.repair && !gossip.way.lot {
                     self.overlay.on_word(cx, members, from);
                 }
-                if gossip.repair && careless {
+                if gossip.way.repair && careless {
                     return;
                 }
                 // A sender's JOIN comes before its first message.
@@ -285,7 +291,7 @@ impl Engine {
         let Counts { delivered, copies, pushed, repaired, answered, .. } = self.tree.counts;
         let Counts { grafts, prunes, shortcuts, gone, lost, .. } = self.tree.counts;
         let Counts { before, stale, unlisted, refused, vectors, forgotten, held, overrun, .. } = self.tree.counts;
-        let Counts { judged, late, rejected, .. } = self.tree.counts;
+        let Counts { judged, late, rejected, rounds, .. } = self.tree.counts;
         let counters = &mut self.counters;
         counters.neighbours = self.overlay.neighbours().len() as u64;
         counters.broadcast_window_bytes = self.tree.window_bytes() as u64;
@@ -296,7 +302,7 @@ impl Engine {
         (counters.broadcasts_unlisted, counters.broadcasts_refused) = (unlisted, refused);
         (counters.grafts, counters.prunes, counters.shortcuts) = (grafts, prunes, shortcuts);
         (counters.gone, counters.vectors) = (gone, vectors);
-        counters.broadcasts_held = held;
+        (counters.broadcasts_held, counters.rumor_rounds) = (held, rounds);
         counters.broadcasts_overrun = overrun;
         counters.broadcasts_waiting = self.tree.waiting_bytes() as u64;
         (counters.validations, counters.validations_late, counters.validations_rejected) = (judged, late, rejected);

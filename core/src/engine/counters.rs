@@ -106,4 +106,5 @@ counters! {
     origins_forgotten: "members long gone whose broadcasts are told apart no more, because max_origins was reached",
     broadcasts_waiting: "bytes of broadcasts that wait for the application, now",
     broadcasts_overrun: "broadcasts that the application was too slow for",
+    rumor_rounds: "with broadcast = rumor: rounds in which some members were told",
 }

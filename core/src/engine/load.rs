@@ -8,7 +8,7 @@ use crate::message::WEIGHT;
 use crate::protocol::contact::CALLS_MAX;
 use crate::protocol::contest::CONTESTS_MAX;
 use crate::protocol::hyparview::{ASKED_MAX, NEIGHBOURS_MAX};
-use crate::protocol::plumtree::WAITING_MAX;
+use crate::protocol::plumtree::{HOT_MAX, WAITING_MAX};
 use crate::protocol::probe::{FLIGHTS_MAX, RELAYS_MAX};
 use crate::protocol::rumor::RUMORS_MAX;
 
@@ -23,12 +23,12 @@ pub struct Load {
 
 impl Engine {
     /// All that grows with what peers send.
-    pub fn loads(&self) -> [Load; 24] {
+    pub fn loads(&self) -> [Load; 25] {
         let (listed, live) = (self.members.listed(), self.members.live_len());
         let (flights, relays, robin) = self.probe.load();
         let (calls, remembered) = self.contacts.load();
         let (neighbours, passive, questions) = self.overlay.load();
-        let (origins, waiting) = self.tree.load();
+        let (origins, waiting, hot) = self.tree.load();
         // The last one that came may be more than all that is kept.
         let window = self.config.broadcast_window + self.config.max_broadcast + 1024;
         let judged = self.config.validation_bytes + WEIGHT;
@@ -56,6 +56,7 @@ impl Engine {
             // Those of others, and ourselves.
             ("origins", origins, self.config.max_origins + 1),
             ("broadcasts without a record", waiting, WAITING_MAX),
+            ("broadcasts still told", hot, HOT_MAX),
             ("bytes of broadcasts", self.tree.window_bytes(), window),
             ("bytes of broadcasts held back", self.tree.held_bytes(), window + judged),
             ("bytes of broadcasts to be judged", self.tree.judged_bytes(), judged),

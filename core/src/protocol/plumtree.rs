@@ -19,7 +19,7 @@
 //! they have heard each origin (VECTOR): that finds the last message of a burst, and all that was said beyond a partition.
 //!
 //! This file is a message's way through a member. Beside it: `links`, the neighbours, who is lazy and what they have
-//! confirmed; `news`, announcements; `repair`, what is missing; `vectors`, comparisons; `order`, what has to wait for others;
+//! confirmed; `spread`, how a message goes on, which may also be by rumors and along no tree; `news`, announcements; `repair`, what is missing; `vectors`, comparisons; `order`, what has to wait for others;
 //! `judging`, what has to wait for a verdict; `origins`, who broadcasts, and `past`, who did.
 
 mod judging;
@@ -31,6 +31,7 @@ mod past;
 mod ready;
 mod repair;
 pub mod seen;
+mod spread;
 mod vectors;
 pub mod window;
 
@@ -46,14 +47,16 @@ use self::origins::{Known, Origin, Waiting};
 use self::past::Past;
 use self::ready::Ready;
 use self::seen::Mark;
+pub use self::spread::HOT_MAX;
+use self::spread::{Rumors, patience};
 use self::window::{Kept, Window};
 use super::Cx;
 use crate::id::{NodeName, RunId};
 use crate::members::Members;
 use crate::message::{Body, Delivery, Manner};
 use crate::outbox::Destination;
-use crate::time::{Duration, Instant, nanos};
-use crate::wire::frame::{Frame, Gossip, Ihave};
+use crate::time::{Duration, Instant};
+use crate::wire::frame::{Frame, Gossip, Ihave, Way};
 use crate::wire::question::Terms;
 
 /// Larger payloads are worth an IDONTWANT.
@@ -81,6 +84,7 @@ pub struct Counts {
     pub delivered: u64,
     pub copies: u64,
     pub pushed: u64,
+    pub rounds: u64,
     pub repaired: u64,
     pub answered: u64,
     pub grafts: u64,
@@ -101,15 +105,6 @@ pub struct Counts {
     pub rejected: u64,
 }
 
-/// How a message came, and so how it goes on.
-#[derive(Clone, Copy, Debug)]
-struct Way {
-    /// Along its origin's own tree.
-    own: bool,
-    /// It was asked for, or missed by who passed it on.
-    repair: bool,
-}
-
 #[derive(Debug)]
 pub struct Plumtree {
     born: Instant,
@@ -123,6 +118,7 @@ pub struct Plumtree {
     judging: Judging,
     ready: Ready,
     window: Window,
+    rumors: Rumors,
     /// When something missing is asked for, by origin.
     repairs: BTreeSet<(Instant, RunId)>,
     /// Origins that have news to announce, and when that is done.
@@ -157,6 +153,7 @@ impl Plumtree {
             judging: Judging::default(),
             ready: Ready::default(),
             window: Window::default(),
+            rumors: Rumors::default(),
             repairs: BTreeSet::new(),
             fresh: Vec::new(),
             announce: None,
@@ -188,9 +185,9 @@ impl Plumtree {
         self.origins.get(&origin)?.who.as_ref().map(|(name, _)| name)
     }
 
-    /// Origins, those that are gone included, and messages that wait for their origin's record.
-    pub fn load(&self) -> (usize, usize) {
-        (self.origins.len() + self.past.len(), self.waiting.len())
+    /// Origins, those that are gone included; messages that wait for their origin's record; and those that are still told.
+    pub fn load(&self) -> (usize, usize, usize) {
+        (self.origins.len() + self.past.len(), self.waiting.len(), self.rumors.len())
     }
 
     /// Bytes of what waits for those before it.
@@ -255,7 +252,7 @@ impl Plumtree {
         }
         let after = if ordered { self.topics.say(body.topic(), seq) } else { 0 };
         let kept = Kept { body, after, sent: now, hops: 0, by: None, had: 0 };
-        self.pass_on(cx, run, seq, Way { own, repair: false }, kept);
+        self.pass_on(cx, run, seq, Way { own, ..Way::default() }, kept);
         delivery
     }
 
@@ -285,9 +282,11 @@ impl Plumtree {
 
     fn hear(&mut self, cx: &mut Cx<'_>, from: Destination, gossip: &Gossip<'_>, sent: Instant) {
         let now = cx.now.mono;
-        let &Gossip { origin: run, seq, hops, repair, own, after, .. } = gossip;
+        let &Gossip { origin: run, seq, hops, way, after, .. } = gossip;
         let slot = from.run.and_then(|run| self.slot(run));
         let bit = slot.map_or(0, |slot| 1 << slot);
+        // What says something about the tree.
+        let along = slot.filter(|_| !way.repair && !way.lot);
         let origin = self.origins.get_mut(&run).expect("it was looked up, or made, just before");
         let said = gossip.by.and_then(|(name, epoch)| Some((NodeName::new(name).ok()?, epoch)));
         if origin.who.is_none() {
@@ -314,7 +313,7 @@ impl Plumtree {
             Mark::Full => {
                 self.counts.refused += 1;
                 origin.top = origin.top.max(seq);
-                self.miss(cx, run, None, cx.config.gossip_flush);
+                self.miss(cx, run, None, patience(cx.config));
                 return;
             }
             Mark::Known => {
@@ -323,8 +322,8 @@ impl Plumtree {
                     kept.had |= bit;
                 }
                 self.judging.note(run, seq, bit);
-                if let Some(slot) = slot.filter(|_| !repair) {
-                    self.prune(cx, run, slot, own);
+                if let Some(slot) = along {
+                    self.prune(cx, run, slot, way.own);
                 }
                 return;
             }
@@ -337,21 +336,21 @@ impl Plumtree {
                 had |= slot.map_or(0, |slot| 1 << slot);
             }
         }
-        if repair {
+        if way.repair {
             self.counts.repaired += 1;
-        } else if let Some(slot) = slot {
+        } else if let Some(slot) = along {
             if seq > origin.pushed {
                 (origin.pushed, origin.via) = (seq, Some(slot));
             }
             // §3.5: what came along it first makes a link eager.
-            *lazy_in(&mut self.shared, origin, own) &= !bit;
+            *lazy_in(&mut self.shared, origin, way.own) &= !bit;
         }
         // By whatever way it came: the origin waits for its neighbours.
         if let Some(link) = self.links.iter().flatten().find(|link| link.run == run) {
             origin.unconfirmed += gossip.data.len() + 1;
             if origin.unconfirmed >= CONFIRM_EVERY.min(cx.config.broadcast_window / 8) {
                 origin.unconfirmed = 0;
-                cx.out.send(link.to, &Frame::Ihave(Ihave { origin: run, first: seq, last: seq, hops, own }));
+                cx.out.send(link.to, &Frame::Ihave(Ihave { origin: run, first: seq, last: seq, hops, own: way.own }));
             }
         }
         let body = Body::asking(gossip.topic, gossip.terms, gossip.data);
@@ -360,15 +359,19 @@ impl Plumtree {
             Err(_) => Manner::Broadcast { seq },
         };
         let delivery = origin.delivery(run, manner, &body).expect("it was asked for above");
-        let kept = Kept { body, after, sent, hops, by: slot.filter(|_| !repair), had };
+        let kept = Kept { body, after, sent, hops, by: along, had };
         if is_judged {
             self.counts.judged += 1;
             self.order.block(run, seq);
             let until = now + cx.config.validation_timeout;
-            self.judging.ask((run, seq), delivery, kept, Way { own, repair }, until);
+            self.judging.ask((run, seq), delivery, kept, way, until);
         } else {
             self.hand_out(run, seq, after, delivery);
-            self.pass_on(cx, run, seq, Way { own, repair }, kept);
+            self.pass_on(cx, run, seq, way, kept);
+        }
+        if let Some(by) = from.run.filter(|_| way.lot && !way.repair && self.misses_any_of(run)) {
+            // Whoever tells it by lot has what came before, most likely.
+            self.miss(cx, run, Some((by, seq)), patience(cx.config));
         }
         self.settle(cx, run);
     }
@@ -403,69 +406,13 @@ impl Plumtree {
         self.settle(cx, run);
     }
 
-    /// Pushes a message that is new here to the eager neighbours, and keeps it to be announced to the others.
-    fn pass_on(&mut self, cx: &mut Cx<'_>, run: RunId, seq: u64, way: Way, mut kept: Kept) {
-        let (now, Way { own, repair }) = (cx.now.mono, way);
-        // Where it had to wait, its origin may be gone.
-        let Some(origin) = self.origins.get_mut(&run) else { return };
-        if !own && !repair {
-            // It has said nothing for a while, and begins anew.
-            origin.lazy = None;
-        }
-        let lazy = *lazy_in(&mut self.shared, origin, own);
-        // Whoever pushes to us while we repair has it most likely.
-        let skip = kept.had | if repair { origin.via.map_or(0, |via| 1 << via) } else { 0 };
-        let is_unsettled = now.since(origin.pruned) < cx.config.gossip_interval * 10;
-        let gossip = Gossip {
-            origin: run,
-            seq,
-            hops: kept.hops + 1,
-            age: now.since(kept.sent).as_millis() as u64,
-            repair,
-            own,
-            topic: kept.body.topic(),
-            data: kept.body.data(),
-            after: kept.after,
-            terms: kept.body.terms(),
-            by: origin.signature(cx.config),
-        };
-        let eager = |slot: usize| (lazy | skip) >> slot & 1 == 0;
-        if kept.body.len() > LARGE && kept.hops > 0 && is_unsettled {
-            for (_, link) in self.links.iter().enumerate().filter(|&(slot, _)| eager(slot)) {
-                // Ahead of the payload: whoever has yet to get it from elsewhere need not send it to us.
-                link.iter().for_each(|link| cx.out.send(link.to, &Frame::Idontwant { origin: run, seq }));
-            }
-        }
-        let mut pushed = 0;
-        for (slot, link) in self.links.iter().enumerate().filter(|&(slot, _)| eager(slot)) {
-            if let Some(link) = link {
-                cx.out.send(link.to, &Frame::Gossip(gossip));
-                self.counts.pushed += 1;
-                pushed |= 1 << slot;
-            }
-        }
-        kept.had |= pushed;
-        let news = origin.news.get_or_insert((seq, seq));
-        *news = (news.0.min(seq), news.1.max(seq));
-        if *news == (seq, seq) {
-            self.fresh.push(run);
-        }
-        self.window.keep(now, run, seq, kept);
-        self.window.trim(now, cx.config.broadcast_window, cx.config.broadcast_keep);
-        if self.announce.is_none() {
-            let half = cx.config.gossip_interval / 2;
-            self.announce = Some(now + half + Duration::from_nanos(cx.rng.below(nanos(half) + 1)));
-        }
-        self.stir(cx);
-    }
-
     // --- time ---
 
     pub fn deadline(&self, keep: Duration) -> Option<Instant> {
         let repair = self.repairs.first().map(|&(at, _)| at);
         let waiting = self.waiting.front().map(|w| w.until);
-        let (window, late) = (self.window.deadline(keep), self.judging.deadline());
-        [repair, self.announce, self.compare, waiting, window, late].into_iter().flatten().min()
+        let (window, late, rumors) = (self.window.deadline(keep), self.judging.deadline(), self.rumors.deadline());
+        [repair, self.announce, self.compare, waiting, window, late, rumors].into_iter().flatten().min()
     }
 
     /// Does what is due. Called until it returns `None`: each loss.
@@ -474,6 +421,7 @@ impl Plumtree {
         if self.announce.is_some_and(|at| at <= now) {
             self.announce(cx);
         }
+        self.tell_rumors(cx, members);
         self.offer_late(cx);
         while let Some(&(_, run)) = self.repairs.first().filter(|&&(at, _)| at <= now) {
             if let Some(lost) = self.ask(cx, members, run) {

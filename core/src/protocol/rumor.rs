@@ -12,6 +12,7 @@ use core::ops::Bound;
 
 use crate::config::Config;
 use crate::id::Peer;
+use crate::rhythm::{self, Rhythm};
 #[cfg(feature = "sim")]
 use crate::time::Duration;
 use crate::time::{Instant, nanos};
@@ -65,13 +66,8 @@ pub struct Rumors {
     queue: BTreeMap<Place, Rumor>,
     places: BTreeMap<Rumor, Place>,
     next_turn: u32,
-    due: Option<Instant>,
-    last: Option<Instant>,
-    /// Each flush pays for an interval, at most one ahead: so often they come in a storm of news, and no more often.
-    paid: Instant,
+    rhythm: Rhythm,
     budget: Budget,
-    #[cfg(feature = "sim")]
-    clock: Option<Duration>,
 }
 
 /// A token bucket of bytes that holds one second's worth.
@@ -82,21 +78,14 @@ struct Budget {
 }
 
 impl Rumors {
-    /// Starts a rumor, or starts it anew. It leaves at once, but at most one flush in `gossip_flush`, and on average one in
-    /// `gossip_interval`.
+    /// Starts a rumor, or starts it anew.
     pub fn start(&mut self, now: Instant, config: &Config, rumor: Rumor) {
         self.stop(rumor);
         if self.places.len() >= RUMORS_MAX {
             self.drop_one();
         }
         self.place(rumor, 0);
-        let gathered = self.last.map_or(now, |last| last + config.gossip_flush);
-        self.flush(now, config, now.max(gathered).max(self.paid - config.gossip_interval));
-    }
-
-    fn flush(&mut self, now: Instant, config: &Config, at: Instant) {
-        let at = self.stroke(now, config).unwrap_or(at);
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+        self.rhythm.quicken(now, config);
     }
 
     /// What was to be said is moot, or said by another rumor.
@@ -119,21 +108,9 @@ impl Rumors {
         self.queue.insert(place, rumor);
     }
 
-    /// For the simulator (`engine/foreign.rs`): nothing leaves between the strokes of a clock.
     #[cfg(feature = "sim")]
     pub fn by_the_clock(&mut self, phase: Duration) {
-        self.clock = Some(phase);
-    }
-
-    #[cfg(feature = "sim")]
-    fn stroke(&self, now: Instant, config: &Config) -> Option<Instant> {
-        let (first, beat) = (Instant::ZERO + self.clock?, nanos(config.gossip_interval));
-        Some(first + Duration::from_nanos((nanos(now.since(first)) / beat + 1) * beat))
-    }
-
-    #[cfg(not(feature = "sim"))]
-    fn stroke(&self, _: Instant, _: &Config) -> Option<Instant> {
-        None
+        self.rhythm.by_the_clock(phase);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -145,22 +122,19 @@ impl Rumors {
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        self.due
+        self.rhythm.deadline()
     }
 
     /// Whether it is time to send; sets the next time.
     pub fn is_due(&mut self, now: Instant, config: &Config) -> bool {
-        if self.due.is_none_or(|due| now < due) {
-            return false;
-        }
         if self.is_empty() {
-            self.due = None;
+            // At the time, and not before: who stops in between may start again.
+            if self.deadline().is_some_and(|due| due <= now) {
+                self.rhythm.rest();
+            }
             return false;
         }
-        self.last = Some(now);
-        self.paid = self.paid.max(now) + config.gossip_interval;
-        self.due = Some(now + config.gossip_interval);
-        true
+        self.rhythm.is_due(now, config)
     }
 
     /// Whether `bytes` more may be gossiped now.
@@ -182,7 +156,7 @@ impl Rumors {
         if self.is_empty() {
             return;
         }
-        let limit = limit(config, live);
+        let limit = rhythm::times(config.retransmit_mult, live);
         let mut misfits = 0;
         // Who gets a new place on the way is not met again.
         let began = self.next_turn;
@@ -214,14 +188,6 @@ impl Rumors {
             self.stop(rumor);
         }
     }
-}
-
-const LIMIT_MAX: usize = 128;
-
-/// λ · ⌈log10(n + 1)⌉ transmissions.
-pub fn limit(config: &Config, live: usize) -> usize {
-    let digits = (live.max(1)).ilog10() as usize + 1;
-    (config.retransmit_mult * digits).clamp(1, LIMIT_MAX)
 }
 
 #[cfg(test)]
@@ -263,7 +229,7 @@ mod tests {
         rumors.start(Instant::ZERO, &config, rumor(1));
         let times = (0..100).filter(|_| !told(&mut rumors, &config, 9).is_empty()).count();
 
-        assert_eq!(times, limit(&config, 50));
+        assert_eq!(times, rhythm::times(config.retransmit_mult, 50));
         assert_eq!(times, 8);
         assert!(rumors.is_empty());
     }

@@ -48,7 +48,7 @@
 //!
 //! record = length · (name · run 8 B · epoch · incarnation · address · protocol · app version · state version · age · state entries)
 //! flags of NEIGHBOR: 1 I have no other, else if you have room; 2 a record follows, where there is no table of all · of NEIGHBOR_REPLY: 1 yes; 2 the same
-//! · of GOSSIP: 1 it was asked for, or missed by who passes it on; 2 its origin has a tree of its own; 4 name and epoch follow, where there is no table of all · of GRAFT: 1 GOSSIP henceforth; 2 in the origin's own tree
+//! · of GOSSIP: 1 it was asked for, or missed by who passes it on; 2 its origin has a tree of its own; 4 name and epoch follow, where there is no table of all; 8 along no tree, its receiver was drawn by lot · of GRAFT: 1 GOSSIP henceforth; 2 in the origin's own tree
 //! · of VECTOR: 1 yours, too, please; 2 you are my neighbour · contact = run 8 B · address · span = first · how many more · mark = run 8 B · highest sequence
 //! terms = the asker's number · for so many ms · 1: say that you heard it · copies of each answer, through others · names (each with its length) · tags
 //! an item's kind: 0 message, 1 request, 2 reply to it, 3 answer to a broadcast question, 4 the question was heard, 5 one of these two for another member: its run 8 B · who says it 8 B · kind · data
@@ -294,10 +294,7 @@ pub struct Gossip<'a> {
     pub hops: u32,
     /// Milliseconds since it was said.
     pub age: u64,
-    /// It was asked for, or missed by who passes it on: it says nothing about the tree.
-    pub repair: bool,
-    /// Its origin has a tree of its own.
-    pub own: bool,
+    pub way: Way,
     pub topic: &'a str,
     pub data: &'a [u8],
     /// The one of this origin and topic that it comes after, where order is wanted; 0 is none.
@@ -306,6 +303,17 @@ pub struct Gossip<'a> {
     pub terms: &'a [u8],
     /// What its origin is called and how old it is, for those who do not list it.
     pub by: Option<(&'a str, Epoch)>,
+}
+
+/// How a broadcast comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// It was asked for, or missed by who passes it on: it says nothing about the tree.
+    pub repair: bool,
+    /// Along its origin's own tree.
+    pub own: bool,
+    /// Along no tree: its receiver was drawn by lot.
+    pub lot: bool,
 }
 
 /// What somebody has of an origin.
@@ -499,6 +507,11 @@ impl<'a> Frame<'a> {
         let mut w = Writer(buf);
         w.byte(self.kind());
         w.prefixed(|w| self.write_body(w));
+    }
+
+    /// It is about who is whose neighbour.
+    pub const fn is_of_overlay(&self) -> bool {
+        matches!(self.kind(), OVERLAY_JOIN..=SHUFFLE_REPLY)
     }
 
     pub const fn kind(&self) -> u8 {
@@ -1039,7 +1052,8 @@ impl<'a> Gossip<'a> {
         w.varint(self.seq);
         w.varint(self.hops.into());
         w.varint(self.age);
-        w.byte(flags(self.repair, self.own) | u8::from(self.by.is_some()) << 2);
+        let Way { repair, own, lot } = self.way;
+        w.byte(flags(repair, own) | u8::from(self.by.is_some()) << 2 | u8::from(lot) << 3);
         w.text(self.topic);
         w.bytes(self.data);
         w.varint(if self.after > 0 { self.seq - self.after } else { 0 });
@@ -1053,7 +1067,7 @@ impl<'a> Gossip<'a> {
     fn read(r: &mut Reader<'a>) -> Read<Gossip<'a>> {
         let (origin, seq, hops, age) = (r.run()?, r.counter()?, r.short()?, r.varint()?);
         let (flags, topic) = (r.byte()?, r.text()?);
-        let (repair, own) = (flags & 1 != 0, flags & 2 != 0);
+        let way = Way { repair: flags & 1 != 0, own: flags & 2 != 0, lot: flags & 8 != 0 };
         if !is_topic(topic) {
             return Err(Malformed);
         }
@@ -1066,7 +1080,7 @@ impl<'a> Gossip<'a> {
             Terms::read(terms)?;
         }
         let by = if flags & 4 != 0 { Some((name(r)?, Epoch(r.counter()?))) } else { None };
-        Ok(Gossip { origin, seq, hops, age, repair, own, topic, data, after, terms, by })
+        Ok(Gossip { origin, seq, hops, age, way, topic, data, after, terms, by })
     }
 }
 
@@ -1256,9 +1270,9 @@ impl fmt::Display for Frame<'_> {
                 write!(f, "SHUFFLE of {:?} ttl {ttl} {} contacts", node.run, contacts.iter().count())
             }
             Frame::ShuffleReply { contacts } => write!(f, "SHUFFLE_REPLY {} contacts", contacts.iter().count()),
-            Frame::Gossip(Gossip { origin, seq, hops, repair, topic, data, after, terms, .. }) => {
-                let repair = if repair { " repair" } else { "" };
-                write!(f, "GOSSIP {origin:?} {seq} hops {hops}{repair} {topic:?} {} B", data.len())?;
+            Frame::Gossip(Gossip { origin, seq, hops, way, topic, data, after, terms, .. }) => {
+                let how = [(way.repair, " repair"), (way.lot, " by lot")].map(|(is, how)| if is { how } else { "" });
+                write!(f, "GOSSIP {origin:?} {seq} hops {hops}{} {topic:?} {} B", how.concat(), data.len())?;
                 if after > 0 {
                     write!(f, " after {after}")?;
                 }

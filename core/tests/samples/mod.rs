@@ -4,7 +4,7 @@
 use bruit_core::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 use bruit_core::wire::frame::{
     Beats, Contact, Contacts, Entries, Frame, Gossip, Graft, Ihave, Item, ItemKind, Lane, Marks, Record, Runs, Spans,
-    StateEntry, SummaryEntry,
+    StateEntry, SummaryEntry, Way,
 };
 use bruit_core::wire::question::{Terms, Texts};
 
@@ -200,8 +200,7 @@ impl Stock {
                     seq: 1,
                     hops: 1,
                     age: 0,
-                    repair: false,
-                    own: false,
+                    way: Way::default(),
                     topic: "",
                     data: b"hello",
                     after: 0,
@@ -216,8 +215,7 @@ impl Stock {
                     seq: 2,
                     hops: 1,
                     age: 0,
-                    repair: false,
-                    own: false,
+                    way: Way::default(),
                     topic: "load",
                     data: b"?",
                     after: 0,
@@ -232,8 +230,7 @@ impl Stock {
                     seq: most,
                     hops: u32::MAX,
                     age: u64::MAX,
-                    repair: true,
-                    own: true,
+                    way: Way { repair: true, own: true, lot: true },
                     topic: "a topic of some length",
                     data: &self.state,
                     after: 1,

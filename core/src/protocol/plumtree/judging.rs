@@ -13,11 +13,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::window::Kept;
-use super::{Cx, Plumtree, Way};
+use super::{Cx, Plumtree};
 use crate::id::RunId;
 use crate::message::{ALL_TOPICS, Delivery, Verdict, WEIGHT};
 use crate::time::Instant;
-use crate::wire::frame::{Frame, Ihave};
+use crate::wire::frame::{Frame, Ihave, Way};
 
 #[derive(Debug, Default)]
 pub(super) struct Judging {

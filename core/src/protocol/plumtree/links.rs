@@ -133,7 +133,12 @@ impl Plumtree {
             0 => 0,
             n => confirmed[n / 2],
         };
-        while let Some(&(_, sent)) = self.flight.front().filter(|&&(seq, _)| seq <= landed) {
+        self.landed(landed);
+    }
+
+    /// Of our own messages those up to `seq` are on their way no more.
+    pub(super) fn landed(&mut self, seq: u64) {
+        while let Some(&(_, sent)) = self.flight.front().filter(|&&(first, _)| first <= seq) {
             self.landed = sent;
             self.flight.pop_front();
         }

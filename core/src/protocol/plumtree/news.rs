@@ -2,6 +2,7 @@
 
 use super::links::lazy_in;
 use super::origins::Known;
+use super::spread::patience;
 use super::{Cx, Plumtree};
 use crate::id::RunId;
 use crate::members::Members;
@@ -53,7 +54,7 @@ impl Plumtree {
         }
         let origin = self.origins.get_mut(&run).expect("we know it");
         let was_asked = origin.repair.as_ref().is_some_and(|repair| repair.asked == Some(from));
-        let wait = if was_asked { Duration::ZERO } else { cx.config.gossip_flush };
+        let wait = if was_asked { Duration::ZERO } else { patience(cx.config) };
         self.miss(cx, run, Some((from, last)), wait);
     }
 

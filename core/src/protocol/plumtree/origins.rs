@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::repair::Repair;
 use super::seen::Seen;
+use super::window::Kept;
 use super::{Cx, Plumtree};
 use crate::config::{Config, Membership};
 use crate::id::{Epoch, NodeName, RunId};
@@ -12,7 +13,7 @@ use crate::members::Members;
 use crate::message::{Body, Delivery, Manner};
 use crate::outbox::Destination;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::Gossip;
+use crate::wire::frame::{Gossip, Way};
 
 /// Messages whose origin is not listed yet: so many wait for its record, of so many bytes, for so long.
 pub const WAITING_MAX: usize = 256;
@@ -49,8 +50,7 @@ pub(super) struct Waiting {
     pub seq: u64,
     pub hops: u32,
     pub sent: Instant,
-    pub repair: bool,
-    pub own: bool,
+    pub way: Way,
     pub body: Body,
     pub after: u64,
     pub until: Instant,
@@ -92,7 +92,7 @@ impl Plumtree {
 
     /// A sender's JOIN comes before its first message. `false`: it is the first that waits for that record.
     pub(super) fn wait(&mut self, now: Instant, from: Destination, gossip: &Gossip<'_>, sent: Instant) -> bool {
-        let &Gossip { origin, seq, hops, repair, own, topic, data, after, terms, .. } = gossip;
+        let &Gossip { origin, seq, hops, way, topic, data, after, terms, .. } = gossip;
         let is_first = self.waiting.iter().all(|w| w.origin != origin);
         let waits = self.waiting.iter().any(|w| (w.origin, w.seq) == (origin, seq));
         if waits || self.past.contains(origin, seq) {
@@ -103,7 +103,7 @@ impl Plumtree {
             let body = Body::asking(topic, terms, data);
             self.waiting_bytes += body.len();
             let until = now + WAITING_TIME;
-            self.waiting.push_back(Waiting { from, origin, seq, hops, sent, repair, own, body, after, until });
+            self.waiting.push_back(Waiting { from, origin, seq, hops, sent, way, body, after, until });
         }
         !is_first
     }
@@ -117,9 +117,9 @@ impl Plumtree {
                 self.counts.refused += 1;
                 continue;
             }
-            let Waiting { seq, hops, sent, repair, own, after, .. } = w;
+            let Waiting { seq, hops, sent, way, after, .. } = w;
             let (topic, terms, data) = (w.body.topic(), w.body.terms(), w.body.data());
-            let gossip = Gossip { origin: run, seq, hops, age: 0, repair, own, topic, data, after, terms, by: None };
+            let gossip = Gossip { origin: run, seq, hops, age: 0, way, topic, data, after, terms, by: None };
             self.hear(cx, w.from, &gossip, sent);
         }
     }
@@ -181,5 +181,29 @@ impl Origin {
     pub(super) fn signature(&self, config: &Config) -> Option<(&str, Epoch)> {
         let (name, epoch) = self.who.as_ref().filter(|_| config.membership == Membership::Partial)?;
         Some((name, *epoch))
+    }
+
+    /// One of its messages, for somebody else.
+    pub(super) fn gossip<'a>(
+        &'a self,
+        config: &Config,
+        now: Instant,
+        (origin, seq): (RunId, u64),
+        kept: &'a Kept,
+        way: Way,
+    ) -> Gossip<'a> {
+        let Kept { body, after, sent, hops, .. } = kept;
+        Gossip {
+            origin,
+            seq,
+            hops: hops + 1,
+            age: now.since(*sent).as_millis() as u64,
+            way,
+            topic: body.topic(),
+            data: body.data(),
+            after: *after,
+            terms: body.terms(),
+            by: self.signature(config),
+        }
     }
 }

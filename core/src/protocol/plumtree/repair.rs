@@ -5,13 +5,15 @@ use alloc::vec::Vec;
 
 use super::links::{LINKS_MAX, lazy_in, stream};
 use super::seen::Seen;
+use super::spread::patience;
 use super::window::Window;
 use super::{Cx, Lost, Plumtree};
+use crate::config::Membership;
 use crate::id::RunId;
 use crate::members::Members;
 use crate::outbox::Destination;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::{Frame, Gossip, Graft, Ihave, SPANS_MAX, Spans};
+use crate::wire::frame::{Frame, Graft, Ihave, SPANS_MAX, Spans, Way};
 
 /// One GRAFT is answered by at most so many bytes; the rest is announced, and asked for when these are there.
 const ANSWER_MAX: usize = 96 << 10;
@@ -57,6 +59,10 @@ impl Plumtree {
         }
     }
 
+    pub(super) fn misses_any_of(&self, run: RunId) -> bool {
+        self.origins.get(&run).is_some_and(|origin| origin.seen.next() <= origin.top)
+    }
+
     /// Something came, or does not count any more: is anything missing still?
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>, run: RunId) {
         let Some(origin) = self.origins.get_mut(&run) else { return };
@@ -65,7 +71,7 @@ impl Plumtree {
                 self.repairs.remove(&(repair.at, run));
             }
         } else if origin.repair.is_none() {
-            self.miss(cx, run, None, cx.config.gossip_flush);
+            self.miss(cx, run, None, patience(cx.config));
         }
     }
 
@@ -114,6 +120,11 @@ impl Plumtree {
                 candidates[n] = Some(run);
                 n += 1;
             }
+        }
+        if n == 0 && cx.config.membership == Membership::Full {
+            // Who has claimed it is gone, and we have no neighbours: anybody may have it.
+            members.draw(cx.rng, 1, |e| gone(e.run) >= first, |_, e| candidates[0] = Some(e.run));
+            n = candidates[0].map_or(0, |_| 1);
         }
         let whom = (n > 0).then(|| candidates[repair.tries as usize % n]).flatten();
         let base = cx.config.gossip_interval.max(cx.config.gossip_flush * 2);
@@ -174,12 +185,8 @@ impl Plumtree {
                 bytes += kept.body.len();
                 kept.had |= slot.map_or(0, |slot| 1 << slot);
                 self.counts.answered += 1;
-                let age = now.since(kept.sent).as_millis() as u64;
-                let (body, after) = (&kept.body, kept.after);
-                let (topic, terms, data) = (body.topic(), body.terms(), body.data());
-                let hops = kept.hops + 1;
-                let by = origin.signature(cx.config);
-                let answer = Gossip { origin: run, seq, hops, age, repair: true, own, topic, data, after, terms, by };
+                let way = Way { repair: true, own, lot: false };
+                let answer = origin.gossip(cx.config, now, (run, seq), kept, way);
                 cx.out.send(from, &Frame::Gossip(answer));
             }
         }

@@ -1,6 +1,7 @@
 //! How far each origin was heard, compared with neighbours, and now and then with anybody.
 
 use super::origins::Known;
+use super::spread::patience;
 use super::{Cx, Plumtree};
 use crate::id::RunId;
 use crate::members::Members;
@@ -65,7 +66,7 @@ impl Plumtree {
             if run == members.local().run {
                 self.confirm(members, by, seq);
             } else if matches!(self.know(cx, members, run), Known::Yes) {
-                self.miss(cx, run, Some((by, seq)), cx.config.gossip_flush);
+                self.miss(cx, run, Some((by, seq)), patience(cx.config));
             }
         }
         if ask {

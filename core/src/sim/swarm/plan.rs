@@ -317,7 +317,28 @@ impl Plan {
         if die.chance(1, 5) {
             plan.know_neighbours_only(&mut die);
         }
+        let mut die = Rng::new(seed ^ 0x0072_756d_6f72);
+        if die.chance(1, 4) {
+            plan.tell_by_lot(&mut die);
+        }
         plan
+    }
+
+    /// `broadcast = rumor`, for all or for some.
+    fn tell_by_lot(&mut self, die: &mut Rng) {
+        let rumor = || "rumor".to_string();
+        match die.chance(1, 4) {
+            true => self.odd.extend((0..self.n).filter(|_| die.chance(1, 2)).map(|i| (i, "broadcast", rumor()))),
+            false => self.options.push(("broadcast", rumor())),
+        }
+        for (key, least, most) in [("rumor_fanout", 1, 5), ("rumor_mult", 1, 6)] {
+            if die.chance(1, 3) {
+                self.options.push((key, (least + die.below(most + 1 - least)).to_string()));
+            }
+        }
+        if die.chance(1, 3) {
+            self.options.push(("rumor_batch", ["1KiB", "4KiB"][die.index(2)].into()));
+        }
     }
 
     /// `membership = partial`. Left out is what only who lists all can notice (two nodes of one name) or agree on (a core).
