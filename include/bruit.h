@@ -954,6 +954,8 @@ typedef struct bruit_stats {
     uint64_t validations_late;
     /** broadcasts that the application rejected */
     uint64_t validations_rejected;
+    /** with broadcast = rumor: rounds in which some members were told */
+    uint64_t rumor_rounds;
 } bruit_stats;
 
 /** One counter. */
