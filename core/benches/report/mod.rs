@@ -11,7 +11,7 @@ pub struct Row<'a> {
     pub what: &'a str,
     pub value: f64,
     pub unit: &'a str,
-    /// At most so much is what we reach for.
+    /// At most so much is what we reach for; with [`Row::print_more`] at least.
     pub reach: Option<f64>,
     /// Further figures of the same measurement.
     pub detail: String,
@@ -21,9 +21,18 @@ pub struct Row<'a> {
 
 impl Row<'_> {
     pub fn print(&self) {
+        self.print_where(|reach| self.value <= reach);
+    }
+
+    /// Where more is better.
+    pub fn print_more(&self) {
+        self.print_where(|reach| self.value >= reach);
+    }
+
+    fn print_where(&self, is_reached: impl Fn(f64) -> bool) {
         let verdict = match self.reach {
             None => String::new(),
-            Some(reach) if self.value <= reach => format!("reach {} {}: OK", number(reach), self.unit),
+            Some(reach) if is_reached(reach) => format!("reach {} {}: OK", number(reach), self.unit),
             Some(reach) => format!("reach {} {}: behind", number(reach), self.unit),
         };
         println!("{:<58} {:>9} {:<10} {verdict}", self.what, number(self.value), self.unit);
