@@ -13,6 +13,8 @@ pub struct Rhythm {
     due: Option<Instant>,
     last: Option<Instant>,
     paid: Instant,
+    /// More than `gossip_interval`, while rounds are late.
+    extra: Duration,
     #[cfg(feature = "sim")]
     clock: Option<Duration>,
 }
@@ -21,7 +23,7 @@ impl Rhythm {
     /// Something is new.
     pub fn quicken(&mut self, now: Instant, config: &Config) {
         let gathered = self.last.map_or(now, |last| last + config.gossip_flush);
-        let soon = now.max(gathered).max(self.paid - config.gossip_interval);
+        let soon = now.max(gathered).max(self.paid - self.interval(config));
         let at = self.stroke(now, config).unwrap_or(soon);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
@@ -37,13 +39,27 @@ impl Rhythm {
 
     /// Whether it is time for a round; sets the time of the next.
     pub fn is_due(&mut self, now: Instant, config: &Config) -> bool {
-        let is_due = self.due.is_some_and(|due| due <= now);
-        if is_due {
-            self.last = Some(now);
-            self.paid = self.paid.max(now) + config.gossip_interval;
-            self.due = Some(now + config.gossip_interval);
+        let Some(due) = self.due.filter(|&due| due <= now) else { return false };
+        self.adapt(now.since(due), config);
+        self.last = Some(now);
+        self.paid = self.paid.max(now) + self.interval(config);
+        self.due = Some(now + self.interval(config));
+        true
+    }
+
+    fn interval(&self, config: &Config) -> Duration {
+        config.gossip_interval + self.extra
+    }
+
+    fn adapt(&mut self, late: Duration, config: &Config) {
+        let room = config.gossip_interval_max.saturating_sub(config.gossip_interval);
+        let interval = self.interval(config);
+        if late > interval {
+            self.extra = (late * 5 / 4).saturating_sub(config.gossip_interval);
+        } else if late < interval * 4 / 5 {
+            self.extra /= 2;
         }
-        is_due
+        self.extra = self.extra.min(room);
     }
 
     /// For the simulator (`engine/foreign.rs`): nothing leaves between the strokes of a clock.
@@ -70,4 +86,49 @@ const TIMES_MAX: usize = 128;
 pub fn times(mult: usize, n: usize) -> usize {
     let digits = n.max(1).ilog10() as usize + 1;
     (mult * digits).clamp(1, TIMES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// The pause after a round that was late by so much.
+    fn pause(rhythm: &mut Rhythm, config: &Config, late: u64) -> Duration {
+        let now = rhythm.deadline().unwrap_or(Instant::from_nanos(1_000_000_000)) + ms(late);
+        assert!(rhythm.is_due(now, config));
+        rhythm.deadline().expect("there is a next one").since(now)
+    }
+
+    fn begun(most: Duration) -> (Rhythm, Config) {
+        let (mut rhythm, mut config) = (Rhythm::default(), Config::new());
+        config.gossip_interval_max = most;
+        rhythm.quicken(Instant::from_nanos(1_000_000_000), &config);
+        (rhythm, config)
+    }
+
+    #[test]
+    fn late_rounds_come_less_often_and_punctual_ones_bring_it_back() {
+        let (mut rhythm, config) = begun(ms(400));
+        let pauses = [0, 100, 120, 140, 120, 1_000, 320, 319, 0, 0].map(|late| pause(&mut rhythm, &config, late));
+        // 120 is late by more than 100: 150. 140 and 120 are between 0.8 and 1 intervals. The bound is 400, and from 320 on it stays.
+        let expected = [1_000, 1_000, 1_500, 1_500, 1_500, 4_000, 4_000, 2_500, 1_750, 1_375];
+        assert_eq!(pauses, expected.map(|tenths| Duration::from_micros(tenths * 100)));
+    }
+
+    #[test]
+    fn without_a_bound_of_its_own_the_interval_is_what_it_is() {
+        for most in [0, 50, 100] {
+            let (mut rhythm, config) = begun(ms(most));
+            assert!([0, 500, 5_000].iter().all(|&late| pause(&mut rhythm, &config, late) == config.gossip_interval));
+        }
+    }
+
+    #[test]
+    fn a_time_is_more_for_each_digit() {
+        assert_eq!([1, 9, 10, 99, 100].map(|n| times(4, n)), [4, 4, 8, 8, 12]);
+    }
 }

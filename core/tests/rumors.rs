@@ -306,3 +306,37 @@ fn what_is_rejected_is_told_by_its_origin_only() {
     assert!(nodes[1..].iter().all(|&i| world.messages(i).len() == 1), "nobody hears it");
     assert_eq!(sum(&world, &nodes[1..], |c| c.broadcast_pushes), before);
 }
+
+/// Rounds of a member that each packet keeps busy for three intervals, in ten seconds of talk and in ten more when it is quick again.
+fn rounds_of_a_slow_one(seed: u64, most: Duration) -> [u64; 2] {
+    let config = || rumors_with(|c| (c.gossip_interval, c.gossip_interval_max) = (ms(20), most));
+    let (mut world, nodes) = formed(seed, 20, |_| config());
+    let mut said = Said::new();
+    world.slow(nodes[0], ms(60));
+    let mut rounds = [0; 2];
+    for rounds in &mut rounds {
+        let before = world.engine(nodes[0]).counters().rumor_rounds;
+        for k in 0..40 {
+            say(&mut world, nodes[k % 20], &mut said);
+            world.run_for(ms(250));
+        }
+        *rounds = world.engine(nodes[0]).counters().rumor_rounds - before;
+        world.slow(nodes[0], Duration::ZERO);
+        world.run_for(secs(5));
+    }
+    world.run_for(secs(30));
+    check(&world, &nodes, &said);
+    rounds
+}
+
+#[test]
+fn who_is_slow_gossips_less_often_where_it_may_and_as_often_as_ever_when_it_is_quick_again() {
+    let rounds = |most: Duration| {
+        let each = (0..10).map(|seed| rounds_of_a_slow_one(seed, most));
+        each.fold([0, 0], |sum, rounds| [sum[0] + rounds[0], sum[1] + rounds[1]])
+    };
+    let [fixed, adaptive] = [Duration::ZERO, ms(200)].map(rounds);
+    println!("rounds: {fixed:?}, adaptive {adaptive:?}");
+    assert!(adaptive[0] * 20 <= fixed[0] * 19, "{adaptive:?} {fixed:?}");
+    assert!(adaptive[1] * 20 >= fixed[1] * 19, "{adaptive:?} {fixed:?}");
+}

@@ -186,6 +186,8 @@ group "Failure detection" {
 group "Gossip" {
     /// So often news that still has sends left goes out.
     gossip_interval: Duration as Time = "100ms" / "300ms" / "50ms", in "1ms" to "1m", from "swept: docs/TUNING.md; about half of memberlist's 200ms, 500ms and 100ms", live;
+    /// Where rounds of gossip, of news and with `broadcast = rumor` of messages, come late because this node is busy, they come less often: so much apart at most. Below `gossip_interval`, as `0` is, they never do.
+    gossip_interval_max: Duration as Time = "0", in "0" to "10m", from "departure from paularlott/gossip, which allows four times its interval: a round is a few packets here, and docs/TUNING.md says what it saves", live;
     /// News heard for the first time leaves within this time, and at most one such flush happens in it.
     gossip_flush: Duration as Time = "10ms" / "20ms" / "5ms", in "0" to "1s", from "chosen by feel: enough to gather a burst, too little to be noticed", live;
     /// Members that each flush and each interval send to.

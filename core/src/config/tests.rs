@@ -215,7 +215,8 @@ fn only_live_options_change_while_running() {
     ];
     let phi = ["phi_threshold", "phi_first_interval", "phi_min_deviation", "phi_max_interval"];
     for desc in Config::descs() {
-        let family = ["probe_", "suspicion_", "gossip_", "sync_", "forget_"].iter().any(|p| desc.key.starts_with(p));
+        let family =
+            ["probe_", "suspicion_", "gossip_", "rumor_", "sync_", "forget_"].iter().any(|p| desc.key.starts_with(p));
         assert_eq!(
             live.contains(&desc.key),
             family || named.contains(&desc.key) || phi.contains(&desc.key),
