@@ -4,9 +4,9 @@
 //! together. Each round pays for an interval, at most one ahead: so often they come in a storm, and no more often.
 
 use crate::config::Config;
-use crate::time::Instant;
 #[cfg(feature = "sim")]
-use crate::time::{Duration, nanos};
+use crate::time::nanos;
+use crate::time::{Duration, Instant};
 
 #[derive(Debug, Default)]
 pub struct Rhythm {
