@@ -37,7 +37,7 @@ help:
 	@echo 'make demo       five processes, C and Python: they find each other, lose one, get it back; under a minute'
 	@echo 'make test       every test: Rust, C, C++, Python, the documentation, the installed library, the demo'
 	@echo 'make lint       formatting and static checks'
-	@echo 'make bench      figures of this machine beside those of others; about ten minutes'
+	@echo 'make bench      figures of this machine beside those of others; about a quarter of an hour'
 	@echo 'make papers     simulated: what papers say beside what we do; papers-full: as large as the papers'
 	@echo 'make soak       false deaths on a busy machine, MINUTES=$(MINUTES)'
 	@echo "make sim        simulated clusters: ARGS='nodes=100 loss=0.1 kill=3 trials=20', or files such as examples/sim/crash.scn"
@@ -137,12 +137,28 @@ lint: tools $(VENV)/tested-with $(VENV)/wheel
 sim: tools
 	@$(CARGO) run --quiet --release --package bruit-core --features sim --example sim -- $(ARGS)
 
-bench: tools
+# With the optimised library and wheel: what is measured is what people run.
+build/bench/callbacks: bench/callbacks.c include/bruit.h $(RELEASED)
+	@mkdir -p $(@D)
+	@cp -f $(RELEASED) $(@D)/$(SONAME)
+	@ln -sf $(SONAME) $(@D)/libbruit.so
+	@$(DEMO_CC) -L$(@D) -lbruit '-Wl,-rpath,$$ORIGIN'
+
+build/bench/wheel: $(VENV)/maturin $(RUST_FILES) $(PYTHON_FILES)
+	$(SAY) 'building the optimised wheel'
+	@rm -rf build/bench/wheels build/bench/python
+	@. $(BIN)/activate && maturin build --manifest-path python/Cargo.toml --release --interpreter $(BIN)/python --out build/bench/wheels
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/bench/python build/bench/wheels/*.whl
+	@touch $@
+
+bench: tools build/bench/callbacks build/bench/wheel
 	$(SAY) 'building the benchmarks'
 	@$(CARGO) bench --package bruit-core --no-run
 	$(CARGO) bench --quiet --package bruit-core --bench turn
 	$(CARGO) bench --quiet --package bruit-core --bench cluster
 	$(CARGO) bench --quiet --package bruit-core --bench messages
+	build/bench/callbacks
+	PYTHONPATH=build/bench/python $(BIN)/python bench/callbacks.py
 
 # In the simulated world: the same figures on every machine. BRUIT_UPDATE=1 accepts new ones.
 PAPERS = $(CARGO) bench --quiet --package bruit-core --features bruit-core/sim --bench papers
@@ -155,7 +171,6 @@ papers-full: tools
 	$(SAY) 'the experiments of the papers'
 	$(PAPERS) -- full
 
-# With the optimised library: what is measured is what people run.
 build/soak/node: demo/node.c include/bruit.h $(RELEASED)
 	@mkdir -p $(@D)
 	@cp -f $(RELEASED) $(@D)/$(SONAME)

@@ -601,16 +601,12 @@ impl Held {
         held
     }
 
-    fn body(&self) -> &Body {
-        match &self.said {
-            Said::Message(message) => message.body(),
-            Said::Answer(body) => body,
-        }
-    }
-
     /// Once it is where it stays.
     pub(crate) fn show(&mut self) -> *const bruit_message {
-        let body = self.body().clone();
+        let body = match &self.said {
+            Said::Message(message) => message.body(),
+            Said::Answer(body) => body,
+        };
         put(&mut self.topic, body.topic());
         let data = body.data();
         self.shown.sender = self.sender.as_ptr().cast();
@@ -648,7 +644,9 @@ fn show<T>(message: &Message, call: impl FnOnce(*const bruit_message) -> T) -> T
 
 /// A NUL-terminated copy. A name or a topic with a NUL in it does not exist.
 fn put<const N: usize>(place: &mut [MaybeUninit<u8>; N], text: &str) {
-    for (to, from) in place.iter_mut().zip(text.bytes().chain([0])) {
+    let (copy, end) = place.split_at_mut(text.len());
+    for (to, from) in copy.iter_mut().zip(text.bytes()) {
         to.write(from);
     }
+    end[0].write(0);
 }
