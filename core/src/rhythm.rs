@@ -2,6 +2,10 @@
 //!
 //! What is new leaves at once where nothing did lately, else `gossip_flush` after the last round, so that a burst is told
 //! together. Each round pays for an interval, at most one ahead: so often they come in a storm, and no more often.
+//!
+//! The interval adapts, where `gossip_interval_max` allows it, as in paularlott/gossip: a round that comes later than it should by
+//! more than an interval shows that this process has too much to do, and makes the interval 1.25 times as long as that. One that is
+//! late by less than 0.8 intervals brings it half-way back. What is late there is its own cycle, and here whatever the driver was busy with.
 
 use crate::config::Config;
 #[cfg(feature = "sim")]
