@@ -215,6 +215,7 @@ impl Parts {
                 prompt: !self.yes,
                 session: a,
                 seq: b,
+                behind: b / 3,
                 kind: ItemKind(s),
                 id: seq,
                 status: t,

@@ -329,6 +329,7 @@ fn item(kind: ItemKind, seq: u64, id: u64, data: &[u8]) -> Vec<u8> {
         prompt: false,
         session,
         seq,
+        behind: 0,
         kind,
         id,
         status: 0,

@@ -71,6 +71,15 @@ impl Neighbourhood {
     }
 }
 
+/// Who speaks of being neighbours.
+struct Introduced<'a> {
+    node: Contact,
+    /// Where it is answered.
+    back: Destination,
+    /// Its record, where it has to bring one.
+    met: Option<Record<'a>>,
+}
+
 /// Entries that the table may have.
 pub(super) fn table_max(config: &Config) -> usize {
     match config.membership {
@@ -205,23 +214,34 @@ impl Engine {
 
     // --- who is listed ---
 
-    /// Whether to listen to a record: where not all are listed, only to what its owner says, and only if we know it.
+    /// Whether to listen to a record: where not all are listed, only to what its owner says, and only if we know it; or to who holds
+    /// our own name.
     pub(super) fn may_hear(&self, by: &Speaker, record: &Record<'_>) -> bool {
         match self.config.membership {
             Membership::Full => true,
+            Membership::Partial if *record.name == *self.members.local().name => true,
             Membership::Partial => by.run == record.run && by.home.is_some(),
         }
     }
 
-    /// No other run that we know has a better right to its name.
+    /// It is whom we know, or nobody has a better right to its name.
     fn may_be_listed(&self, record: &Record<'_>) -> bool {
-        let entry = |peer: Peer| self.members.get(peer);
-        let names_differ = self.members.find(record.run).and_then(entry).is_some_and(|e| *e.name != *record.name);
-        let is_free = self.members.find_name(record.name).and_then(entry).is_none_or(|e| match e.run == record.run {
-            true => e.status != MemberState::Left,
-            false => (record.epoch, record.run) > (e.epoch, e.run),
-        });
-        is_free && !names_differ && *self.members.local().name != *record.name
+        let known = self.members.find(record.run).and_then(|peer| self.members.get(peer));
+        known.is_none_or(|e| *e.name == *record.name && e.status != MemberState::Left) && self.holder(record).is_none()
+    }
+
+    /// The run with a better right to its name.
+    fn holder(&self, record: &Record<'_>) -> Option<Peer> {
+        let peer = self.members.find_name(record.name)?;
+        let holder = self.members.get(peer).filter(|holder| holder.run != record.run)?;
+        (peer == self.members.me() || (holder.epoch, holder.run) > (record.epoch, record.run)).then_some(peer)
+    }
+
+    /// Who cannot be listed is told who holds its name: if that one is gone, it outdoes it; else the name is lost.
+    fn object(&mut self, now: Now, to: Destination, record: &Record<'_>, out: &mut Outbox) {
+        if let Some(holder) = self.holder(record).and_then(|peer| self.members.get(peer)) {
+            out.send(to, &Frame::Record(self.telling.record(now.mono, &self.config, holder)));
+        }
     }
 
     /// NEIGHBOR, by anybody.
@@ -233,9 +253,12 @@ impl Engine {
         record: Option<Record<'_>>,
         out: &mut Outbox,
     ) {
-        let Some((node, back, met)) = self.introduced(by, record) else { return self.counters.unexpected += 1 };
-        if met.as_ref().is_some_and(|record| !self.may_be_listed(record)) {
-            return self.overlay.answer(cx!(self, now, out), &self.members, back, false);
+        let Some(Introduced { node, back, met }) = self.introduced(by, record) else {
+            return self.counters.unexpected += 1;
+        };
+        if let Some(record) = met.as_ref().filter(|record| !self.may_be_listed(record)) {
+            self.overlay.answer(cx!(self, now, out), &self.members, back, false);
+            return self.object(now, back, record, out);
         }
         let change = self.overlay.on_neighbor(cx!(self, now, out), &self.members, node, back, urgent);
         self.end_of_talk(now, by, change, met, out);
@@ -250,28 +273,29 @@ impl Engine {
         record: Option<Record<'_>>,
         out: &mut Outbox,
     ) {
-        let Some((node, back, met)) = self.introduced(by, record) else { return self.counters.unexpected += 1 };
-        let fits = met.as_ref().is_none_or(|record| self.may_be_listed(record));
-        if accepted && !fits {
+        let Some(Introduced { node, back, met }) = self.introduced(by, record) else {
+            return self.counters.unexpected += 1;
+        };
+        let unfit = met.as_ref().filter(|record| !self.may_be_listed(record));
+        if let Some(record) = unfit.filter(|_| accepted) {
             out.send(back, &Frame::Disconnect { instead: None });
+            self.object(now, back, record, out);
         }
+        let fits = unfit.is_none();
         let change = self.overlay.on_reply(cx!(self, now, out), &self.members, node, accepted && fits);
         self.end_of_talk(now, by, change, met, out);
     }
 
-    /// Who speaks, where it is answered, and its record where it has to bring one.
-    #[allow(clippy::type_complexity)] // Three words about one speaker.
-    fn introduced<'a>(
-        &self,
-        by: &Speaker,
-        record: Option<Record<'a>>,
-    ) -> Option<(Contact, Destination, Option<Record<'a>>)> {
+    fn introduced<'a>(&self, by: &Speaker, record: Option<Record<'a>>) -> Option<Introduced<'a>> {
         let back = Destination { via: Via::Stream, ..by.home.unwrap_or(by.back) };
         match self.config.membership {
-            Membership::Full => Some((Contact { run: by.run, addr: by.home?.addr }, back, None)),
+            Membership::Full => {
+                Some(Introduced { node: Contact { run: by.run, addr: by.home?.addr }, back, met: None })
+            }
             Membership::Partial => {
                 let record = record.filter(|record| record.run == by.run)?;
-                Some((Contact { run: by.run, addr: record.addr }, back, Some(Record { age: 0, ..record })))
+                let node = Contact { run: by.run, addr: record.addr };
+                Some(Introduced { node, back, met: Some(Record { age: 0, ..record }) })
             }
         }
     }
@@ -303,7 +327,7 @@ impl Engine {
             return;
         }
         self.neighbourhood.keepalive.forget(run);
-        self.contacts.on_loss(&self.config);
+        self.contacts.on_loss(now.mono, &self.config);
         let Some(peer) = self.members.find(run) else { return };
         let Some(entry) = self.members.get(peer).filter(|e| e.is_live()) else { return };
         // It may have parted from us; it may be dead.

@@ -50,6 +50,7 @@ pub struct Contacts {
     heal_turn: u32,
     /// How soon to call when we are told to hurry.
     hurry: Duration,
+    hurried: Option<Instant>,
     next_join: u64,
     applied: bool,
 }
@@ -110,6 +111,7 @@ impl Contacts {
             calm: 0,
             heal_turn: 0,
             hurry: backoff,
+            hurried: None,
             next_join: 1,
             applied: false,
         }
@@ -149,15 +151,19 @@ impl Contacts {
         self.calm = if same { (self.calm + 1).min(CALM_MAX) } else { 0 };
     }
 
-    /// Somebody was lost: if nobody takes its place, the next call shall be soon.
-    pub fn on_loss(&mut self, config: &Config) {
-        (self.calm, self.hurry) = (0, config.seed_retry_min);
+    /// Somebody was lost: if nobody takes its place, the next call shall be soon, unless that has been tried just now.
+    pub fn on_loss(&mut self, now: Instant, config: &Config) {
+        self.calm = 0;
+        if self.hurried.is_none_or(|at| at + self.hurry * 4 < now) {
+            self.hurry = config.seed_retry_min;
+        }
     }
 
     /// There is nobody left to turn to, and too few of us here: call now, and then less and less often.
     pub fn hurry(&mut self, now: Instant, config: &Config) {
         if self.heal > now + self.hurry {
             self.heal = now + self.hurry;
+            self.hurried = Some(self.heal);
             self.hurry = (self.hurry * 2).min(config.heal_interval);
         }
     }

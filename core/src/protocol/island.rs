@@ -6,6 +6,8 @@
 //! Whoever is connected names the same root; two nodes that name different ones, for longer than news takes to get around, are on two
 //! islands. (As the root bridge of IEEE 802.1D is found, and its age limited, though there are no ports to choose here.)
 
+use alloc::collections::VecDeque;
+
 use crate::id::RunId;
 use crate::time::{Duration, Instant};
 
@@ -13,19 +15,23 @@ use crate::time::{Duration, Instant};
 /// have to go; nobody derived more than that it has to be a multiple of it.
 const PATIENCE: u32 = 20;
 
+/// Roots that are remembered as given up. More must go within the time that news takes to get around for one to be believed in again.
+const OVER_MAX: usize = 16;
+
 #[derive(Debug)]
 pub struct Island {
     me: RunId,
     root: RunId,
     beat: u64,
     heard: Instant,
-    /// The root that was given up last, and its last beat: others may go on telling of it for a while.
-    over: Option<(RunId, u64)>,
+    /// Roots that were given up, and their last beats, the latest last: others may go on telling of them for a while, and where
+    /// several have gone, of one after the other.
+    over: VecDeque<(RunId, u64)>,
 }
 
 impl Island {
     pub fn new(now: Instant, me: RunId) -> Island {
-        Island { me, root: me, beat: 0, heard: now, over: None }
+        Island { me, root: me, beat: 0, heard: now, over: VecDeque::new() }
     }
 
     pub fn root(&self) -> RunId {
@@ -35,7 +41,11 @@ impl Island {
     /// Root and beat, to be told to neighbours.
     pub fn word(&mut self, now: Instant, interval: Duration) -> (RunId, u64) {
         if self.root != self.me && now.since(self.heard) > interval * PATIENCE {
-            self.over = Some((self.root, self.beat));
+            self.over.retain(|&(over, _)| over != self.root);
+            self.over.push_back((self.root, self.beat));
+            if self.over.len() > OVER_MAX {
+                self.over.pop_front();
+            }
             (self.root, self.beat) = (self.me, 0);
         }
         if self.root == self.me {
@@ -47,7 +57,7 @@ impl Island {
 
     /// A neighbour's word.
     pub fn hear(&mut self, now: Instant, root: RunId, beat: u64) {
-        let is_over = self.over.is_some_and(|(over, last)| root == over && beat <= last);
+        let is_over = self.over.iter().any(|&(over, last)| root == over && beat <= last);
         if root != self.me && !is_over && (root < self.root || root == self.root && beat > self.beat) {
             (self.root, self.beat, self.heard) = (root, beat, now);
         }
@@ -86,6 +96,21 @@ mod tests {
     }
 
     use alloc::vec::Vec;
+
+    /// Seed 400922 of the swarm.
+    #[test]
+    fn two_roots_that_are_gone_do_not_keep_each_other_alive() {
+        let mut nodes = [Island::new(at(0), run(8)), Island::new(at(0), run(9))];
+        // Each has heard of another one that is gone.
+        nodes[0].hear(at(0), run(1), 5);
+        nodes[1].hear(at(10), run(2), 5);
+        for s in 10..200 {
+            let words = [nodes[0].word(at(s), SECOND), nodes[1].word(at(s), SECOND)];
+            nodes[0].hear(at(s), words[1].0, words[1].1);
+            nodes[1].hear(at(s), words[0].0, words[0].1);
+        }
+        assert_eq!(nodes.map(|node| node.root()), [run(8); 2]);
+    }
 
     #[test]
     fn who_is_connected_agrees_on_the_smallest() {

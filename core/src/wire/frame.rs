@@ -267,9 +267,12 @@ pub struct Item<'a> {
     pub lane: Lane,
     /// Acknowledge it at once.
     pub prompt: bool,
-    /// Counts how often this lane was begun in the sender's run.
+    /// Counts how often the sender's run has begun to send to somebody: with the first item of a later session all earlier ones are
+    /// over, in every lane.
     pub session: u64,
     pub seq: u64,
+    /// Items before it that belong to messages which are not acknowledged as a whole. All before those have arrived.
+    pub behind: u64,
     pub kind: ItemKind,
     /// The question's, as its asker counts. A stream's: twice its opener's number, and 1 more on the way back to its opener.
     pub id: u64,
@@ -899,7 +902,7 @@ impl<'a> Item<'a> {
     #[inline]
     fn write(&self, w: &mut Writer<'_>) {
         w.byte(self.lane.flags() | (u8::from(self.prompt) * PROMPT));
-        [self.session, self.seq, self.kind.0.into(), self.id, self.status.into(), self.rest, self.after]
+        [self.session, self.seq, self.behind, self.kind.0.into(), self.id, self.status.into(), self.rest, self.after]
             .into_iter()
             .for_each(|v| w.varint(v));
         w.text(self.topic);
@@ -909,11 +912,16 @@ impl<'a> Item<'a> {
     #[inline]
     fn read(r: &mut Reader<'a>) -> Read<Item<'a>> {
         let flags = r.byte()?;
+        let (session, seq, behind) = (r.counter()?, r.counter()?, r.varint()?);
+        if behind > seq {
+            return Err(Malformed);
+        }
         Ok(Item {
             lane: Lane::of(flags),
             prompt: flags & PROMPT != 0,
-            session: r.counter()?,
-            seq: r.counter()?,
+            session,
+            seq,
+            behind,
             kind: ItemKind(r.short()?),
             id: r.varint()?,
             status: r.short()?,

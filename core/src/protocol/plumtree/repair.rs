@@ -25,8 +25,10 @@ const CLAIMS_MAX: usize = 24;
 #[derive(Debug)]
 pub(super) struct Repair {
     pub at: Instant,
-    /// The first that is missing, and since when it has been the first.
-    pub since: (u64, Instant),
+    /// The first that is missing, since when it has been the first, and the last that there was then.
+    pub first: u64,
+    pub since: Instant,
+    pub last: u64,
     pub tries: u32,
     pub asked: Option<RunId>,
     /// Who has said to have one as high as this.
@@ -44,10 +46,10 @@ impl Plumtree {
             return;
         }
         let at = cx.now.mono + wait;
-        let (repairs, since) = (&mut self.repairs, (origin.seen.next(), cx.now.mono));
+        let (repairs, first, last, since) = (&mut self.repairs, origin.seen.next(), origin.top, cx.now.mono);
         let repair = origin.repair.get_or_insert_with(|| {
             repairs.insert((at, run));
-            Box::new(Repair { at, since, tries: 0, asked: None, claims: Vec::new(), gone: Vec::new() })
+            Box::new(Repair { at, first, since, last, tries: 0, asked: None, claims: Vec::new(), gone: Vec::new() })
         });
         if let Some((from, upto)) = claim {
             note(&mut repair.claims, from, upto);
@@ -82,20 +84,20 @@ impl Plumtree {
         let repair = origin.repair.as_mut()?;
         self.repairs.remove(&(repair.at, run));
         let first = origin.seen.next();
-        if repair.since.0 != first {
-            (repair.since, repair.tries) = ((first, now), 0);
+        if repair.first != first {
+            (repair.first, repair.since, repair.last, repair.tries) = (first, now, origin.top, 0);
         }
         let gone = |run: RunId| repair.gone.iter().find(|(r, _)| *r == run).map_or(0, |&(_, upto)| upto);
         // All neighbours say so; or one does, and the others have been asked for long; or it is older than anybody keeps anything.
         let mut lost = self.links.iter().flatten().map(|link| gone(link.run)).min().unwrap_or(0);
-        let waited = now.since(repair.since.1);
+        let waited = now.since(repair.since);
         if waited > cx.config.probe_interval * 10
             && repair.tries as usize > 2 * LINKS_MAX.min(self.links.iter().flatten().count())
         {
             lost = lost.max(repair.gone.iter().map(|&(_, upto)| upto).max().unwrap_or(0));
         }
         if waited > cx.config.broadcast_keep {
-            lost = lost.max(origin.seen.missing(origin.top).next().map_or(0, |(_, last)| last));
+            lost = lost.max(repair.last);
         }
         let lost = lost.min(origin.top);
         if lost >= first {

@@ -47,9 +47,10 @@ pub(super) struct Polls {
 struct Asked {
     body: Body,
     names: Vec<String>,
-    told: BTreeSet<RunId>,
+    told: BTreeMap<RunId, NodeName>,
     answered: BTreeSet<RunId>,
-    heard: BTreeSet<NodeName>,
+    /// Two runs may have one name, for a while.
+    heard: Vec<NodeName>,
     ended: bool,
 }
 
@@ -105,7 +106,7 @@ impl Polls {
             if !asked.names.is_empty() && !asked.names.iter().any(|name| **name == **world.name(i)) {
                 return Err(format!("is asked {} by {}, who asks others", query.id, message.from));
             }
-            if !asked.told.insert(me) {
+            if asked.told.insert(me, world.name(i).clone()).is_some() {
                 return Err(format!("is asked {} by {} twice", query.id, message.from));
             }
         }
@@ -126,7 +127,7 @@ impl Polls {
         match completion {
             Completion::Answered { answer, .. } => {
                 let by = &answer.from;
-                if !asked.told.contains(&answer.run) {
+                if !asked.told.contains_key(&answer.run) {
                     return Err(format!("{by} answers question {id} without having heard it"));
                 }
                 if answer.said.as_ref().is_ok_and(|said| said.data() != asked.body.data()) {
@@ -136,8 +137,12 @@ impl Polls {
                     return Err(format!("{by} answers question {id} twice"));
                 }
             }
-            Completion::Heard { by, .. } if !asked.heard.insert(by.clone()) => {
-                return Err(format!("{by} has heard question {id} twice"));
+            Completion::Heard { by, .. } => {
+                asked.heard.push(by.clone());
+                let heard = asked.heard.iter().filter(|name| *name == by).count();
+                if heard > asked.told.values().filter(|name| *name == by).count() {
+                    return Err(format!("{by} has heard question {id} twice"));
+                }
             }
             Completion::Gathered { gathered, .. } => {
                 asked.ended = true;
