@@ -374,3 +374,22 @@ fn what_a_node_keeps_does_not_grow_with_the_cluster() {
     let (small, large) = (most(100), most(800));
     assert!(large <= small + 40, "{small} things at 100 nodes, {large} at 800");
 }
+
+/// Its epoch is that of a clock that has gone back, and those who remember its last life will not have it: they say why, and it
+/// outdoes that one. (Seeds 400689, 500190, 500762 of the swarm.)
+#[test]
+fn who_restarts_with_a_clock_gone_back_is_taken_in_by_who_remembers_it() {
+    for n in [2, 6] {
+        let (mut world, nodes) = grown(1, n, secs(1), &partial());
+        world.run_for(secs(10));
+        world.step_wall(nodes[0], -3_600_000);
+        world.restart(nodes[0], None);
+        world.run_until(secs(60), |w| is_whole(w, &nodes)).expect("all are connected");
+        assert!(world.events(nodes[0]).iter().all(|(_, e)| e.kind != EventKind::Conflict));
+        let sent = |w: &World| nodes.iter().map(|&i| w.sent_by(i).0).sum::<u64>();
+        world.run_for(secs(20));
+        let before = sent(&world);
+        world.run_for(secs(60));
+        assert!(sent(&world) - before < 60 * 10 * n as u64, "and it is quiet again");
+    }
+}

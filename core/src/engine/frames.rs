@@ -322,11 +322,11 @@ impl Engine {
             return;
         }
         if record.name == &*self.members.local().name {
-            self.refuse_name(by, record.name, out);
-            return;
+            return self.refuse_name(now, by, self.members.me(), out);
         }
         let mut known = Epoch(0);
-        if let Some(entry) = self.members.find_name(record.name).and_then(|p| self.members.get(p)) {
+        let listed = self.members.find_name(record.name);
+        if let Some((peer, entry)) = listed.and_then(|peer| Some((peer, self.members.get(peer)?))) {
             let elsewhere = entry.is_live() && !entry.is_at(record.addr);
             if entry.run == record.run {
                 // It asks again, because our answer was lost: it may have been given a higher epoch meanwhile.
@@ -337,7 +337,7 @@ impl Engine {
                 let (holder, at, epoch) = (entry.run, entry.to(), entry.epoch);
                 match self.contest(now, holder, at, self.probe.longest(&self.config), out) {
                     Standing::Ask | Standing::Waiting => return,
-                    Standing::Answered => return self.refuse_name(by, record.name, out),
+                    Standing::Answered => return self.refuse_name(now, by, peer, out),
                     Standing::Silent => known = epoch,
                 }
             }
@@ -390,10 +390,13 @@ impl Engine {
         silent
     }
 
-    fn refuse_name(&mut self, by: &Speaker, name: &str, out: &mut Outbox) {
+    /// Who takes part under that name elsewhere hears of its holder, too: it may be the one that has lost it.
+    fn refuse_name(&mut self, now: Now, by: &Speaker, holder: Peer, out: &mut Outbox) {
         self.counters.joins_refused += 1;
-        let text = format!("name in use: {name}");
+        let Some(holder) = self.members.get(holder) else { return };
+        let text = format!("name in use: {}", holder.name);
         out.send(by.back, &Frame::Refused { reason: REFUSED_NAME, text: &text });
+        out.send(by.back, &Frame::Record(self.telling.record(now.mono, &self.config, holder)));
     }
 
     #[allow(clippy::too_many_arguments)] // A frame's fields, not a design.

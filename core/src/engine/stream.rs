@@ -196,6 +196,8 @@ impl Engine {
         let window = self.config.stream_window as u64;
         let refused = if flags & !PACKED != 0 {
             Some((Code::Invalid, String::from("the stream was opened with flags that are not known there")))
+        } else if self.must_be_member().is_err() {
+            Some((Code::Unreachable, String::from("the member is leaving")))
         } else {
             let full = self.streams.on_open(id, limit, window, self.stream_limits()).err();
             full.map(|full| (Code::Limit, self.why_full(full)))

@@ -313,7 +313,8 @@ impl Plumtree {
             Mark::Full => {
                 self.counts.refused += 1;
                 origin.top = origin.top.max(seq);
-                self.miss(cx, run, None, patience(cx.config));
+                // There is room again when a verdict comes, or what is before it: not at once.
+                self.miss(cx, run, None, cx.config.gossip_interval.max(patience(cx.config)));
                 return;
             }
             Mark::Known => {

@@ -772,7 +772,8 @@ impl<'a> Swarm<'a> {
         for (&i, before) in core.iter().zip(before) {
             for (_, event) in &self.world.events(i)[before..] {
                 let about = event.member.as_ref().map_or("", |m| &*m.name);
-                let of_core = core.iter().any(|&j| **self.world.name(j) == *about);
+                let run = event.member.as_ref().map(|m| m.run);
+                let of_core = core.iter().any(|&j| Some(self.world.run_id(j)) == run);
                 if event.kind == EventKind::Dead && of_core && warned {
                     return Err(self.broken(
                         Rule::FalseDeath,
@@ -795,7 +796,9 @@ impl<'a> Swarm<'a> {
                         && matches!(
                             event.kind,
                             EventKind::Join | EventKind::Alive | EventKind::Update | EventKind::Receipt
-                        );
+                        )
+                    // Who is asked about again only now may have been over for long.
+                    || partial && event.kind == EventKind::Dead && !of_core;
                 if whole && !calm {
                     let what = format!("reports {} {about} in time of peace", event.kind.name());
                     return Err(self.broken(Rule::Peace, Some(i), what));
