@@ -289,6 +289,34 @@ fn of_two_namesakes_the_newer_keeps_its_name_however_slow_it_is() {
     }
 }
 
+/// Nobody is left of its own cluster who would tell it, and who has its name is not asked. (Seed 305955 of the swarm: for ever.)
+#[test]
+fn an_older_namesake_that_is_alone_gives_way_when_it_is_refused() {
+    for seed in 0..10 {
+        let mut world = World::new(seed);
+        let mut start = |name: &str, seed: Option<usize>| {
+            let mut config = Config::new();
+            config.seeds = seed.iter().map(|&i| world.address(i).to_string()).collect();
+            let i = world.add(name, config);
+            world.run_for(secs(1));
+            i
+        };
+        let old = start("twin", None);
+        let a = start("a", None);
+        let b = start("b", Some(a));
+        let new = start("twin", Some(a));
+        let address = world.address(b);
+        for _ in 0..2 {
+            // First it asks the holder whether it lives; who has seeds calls again by itself.
+            world.call(old, |e, now, out| e.join(now, &[vec![address]], out)).unwrap();
+            world.run_for(secs(5));
+        }
+        let told = |i: usize| world.events(i).iter().any(|(_, e)| e.kind == EventKind::Conflict);
+        assert_eq!((told(old), told(new)), (true, false), "seed {seed}");
+        assert!(world.all_list(&[a, b, new], 3), "seed {seed}");
+    }
+}
+
 #[test]
 fn where_the_newer_namesake_is_gone_the_older_is_listed_again() {
     for seed in 0..30 {

@@ -40,22 +40,24 @@ async def ping(node, name):
 
 async def main(name, bind, *seeds):
     heard = 0
-    async with bruit.aio.Node(name, bind=bind, seeds=seeds) as node:
+    node = bruit.aio.Node(name, bind=bind, seeds=seeds)
 
-        @node.on_message("chat")
-        def hear(message):
-            nonlocal heard
-            heard += 1
-            print(f"{message.sender}: {message.data.decode()}", flush=True)
+    @node.on_message("chat")
+    def hear(message):
+        nonlocal heard
+        heard += 1
+        print(f"{message.sender}: {message.data.decode()}", flush=True)
 
-        @node.on_message("ping")
-        async def answer(message):
-            return f"is here and has heard {heard}".encode()
+    @node.on_message("ping")
+    async def answer(message):
+        return f"is here and has heard {heard}".encode()
 
-        @node.on_event(kinds=(bruit.MemberJoined, bruit.MemberDead, bruit.MemberLeft))
-        def notice(event):
-            print(f"* {event.member.name} is {event.member.state}", flush=True)
+    # Before the start: who is there already is reported then.
+    @node.on_event(kinds=(bruit.MemberJoined, bruit.MemberDead, bruit.MemberLeft))
+    def notice(event):
+        print(f"* {event.member.name} is {event.member.state}", flush=True)
 
+    async with node:
         print(f"* {name} at {node.address}", flush=True)
         async for line in lines():
             if line.startswith("/ping "):
