@@ -260,9 +260,11 @@ impl Hyparview {
         }
         let is_ours = self.is_neighbour(joiner);
         let next = self.pick(cx, |run| run != from && run != joiner);
+        let goes_on = ttl > 0 && (is_ours || !self.has_room(cx) || ttl > PASSIVE_WALK);
         match next.and_then(|next| datagram(members, next)) {
-            // Departure: it ends where there is room.
-            Some(next) if ttl > 0 && self.active.len() > 1 && (is_ours || !self.has_room(cx)) => {
+            // Departure: in the second half of its way it ends where there is room. In the first it would end among those who
+            // joined just before, who have room because they are new: links would stay local while the cluster grows.
+            Some(next) if goes_on && self.active.len() > 1 => {
                 if ttl == PASSIVE_WALK {
                     self.remember(cx, members, node);
                 }
