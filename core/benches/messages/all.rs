@@ -63,6 +63,13 @@ impl Ten {
         let received = self.heard.reach(heard_before + sent, PATIENCE) - heard_before;
         let lost = received < sent;
         let time = began.elapsed() - if lost { PATIENCE } else { Duration::ZERO };
+        if lost {
+            let all = |name| self.nodes.iter().filter_map(|node| node.stat(name).ok()).sum::<u64>();
+            let (overrun, gone) = (all("broadcasts_overrun"), all("broadcasts_lost"));
+            eprintln!(
+                "lost since the start: {overrun} for which an application was too slow, {gone} that GAP events told of"
+            );
+        }
         Flow {
             per_second: (self.said - before) as f64 / time.as_secs_f64(),
             cpu_us: (cpu() - cpu_began).as_secs_f64() * 1e6 / received as f64,
