@@ -188,7 +188,7 @@ pub struct bruit_stats {
     pub neighbours_lost: u64,
     /** broadcasts of our own */
     pub broadcasts: u64,
-    /** broadcasts of our own that were refused because too few neighbours had confirmed those before (E_BUSY) */
+    /** broadcasts of our own that were refused because a neighbour had yet to confirm those before (E_BUSY) */
     pub broadcasts_busy: u64,
     /** broadcasts of others that were heard */
     pub broadcasts_in: u64,
@@ -296,6 +296,8 @@ pub struct bruit_stats {
     pub validations_rejected: u64,
     /** with broadcast = rumor: rounds in which some members were told */
     pub rumor_rounds: u64,
+    /** times that a neighbour was waited for no longer, because it was behind with broadcasts for too long */
+    pub neighbours_slow: u64,
 }
 
 /// One counter.
@@ -508,6 +510,7 @@ const FIELDS: &[&str] = &[
     "validations_late",
     "validations_rejected",
     "rumor_rounds",
+    "neighbours_slow",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

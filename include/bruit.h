@@ -848,7 +848,7 @@ typedef struct bruit_stats {
     uint64_t neighbours_lost;
     /** broadcasts of our own */
     uint64_t broadcasts;
-    /** broadcasts of our own that were refused because too few neighbours had confirmed those before (E_BUSY) */
+    /** broadcasts of our own that were refused because a neighbour had yet to confirm those before (E_BUSY) */
     uint64_t broadcasts_busy;
     /** broadcasts of others that were heard */
     uint64_t broadcasts_in;
@@ -956,6 +956,8 @@ typedef struct bruit_stats {
     uint64_t validations_rejected;
     /** with broadcast = rumor: rounds in which some members were told */
     uint64_t rumor_rounds;
+    /** times that a neighbour was waited for no longer, because it was behind with broadcasts for too long */
+    uint64_t neighbours_slow;
 } bruit_stats;
 
 /** One counter. */

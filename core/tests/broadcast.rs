@@ -584,6 +584,72 @@ fn what_is_too_big_or_too_much_is_refused_and_nothing_is_lost() {
     assert!(nodes[1..].iter().all(|&i| world.messages(i).iter().any(|(_, m)| m.body.len() == 256 * 1024)));
 }
 
+/// As much as node 0 may say within `time`.
+fn press(world: &mut World, nodes: &[usize], time: Duration) -> usize {
+    let mut said = 0;
+    for _ in 0..time.as_millis() / 2 {
+        while world.broadcast(nodes[0], "", &[7; 4_000]).is_ok() {
+            said += 1;
+        }
+        world.run_for(ms(2));
+    }
+    said
+}
+
+/// And the tree goes on growing.
+fn say_one(world: &mut World, i: usize) {
+    world.broadcast(i, "", b"first").expect("it may");
+    world.run_for(ms(50));
+}
+
+fn narrow(window: usize) -> Config {
+    let mut config = Config::new();
+    (config.broadcast_window, config.link_queue) = (window, 128 << 10);
+    config
+}
+
+/// Also of who is no neighbour of who speaks: those in between pass it on.
+#[test]
+fn a_pause_of_anybody_holds_up_who_speaks() {
+    let (mut world, nodes) = formed(21, 12, &narrow(4 << 20));
+    (0..20).for_each(|_| say_one(&mut world, nodes[0]));
+    let calm = press(&mut world, &nodes, ms(300));
+    let mut said = 20 + calm;
+    for &victim in &nodes[1..] {
+        world.pause(victim);
+        let meanwhile = press(&mut world, &nodes, ms(300));
+        world.resume(victim);
+        let after = press(&mut world, &nodes, ms(700));
+        assert!(meanwhile < calm / 3, "{meanwhile} while {} does nothing, {calm} before", world.name(victim));
+        assert!(after > calm / 2, "{after} after that");
+        said += meanwhile + after;
+    }
+    world.run_for(secs(5));
+    for &i in &nodes[1..] {
+        assert_eq!(heard(&world, i).len(), said, "{}", world.name(i));
+    }
+}
+
+#[test]
+fn who_is_slow_is_waited_for_half_a_second_and_then_no_more() {
+    let (mut world, nodes) = formed(22, 12, &narrow(256 << 10));
+    (0..20).for_each(|_| say_one(&mut world, nodes[0]));
+    let calm = press(&mut world, &nodes, secs(2));
+    let neighbour = world.engine(nodes[0]).neighbours()[0];
+    let slow = *nodes.iter().find(|&&i| world.run_id(i) == neighbour).unwrap();
+    world.pause(slow);
+    press(&mut world, &nodes, secs(1));
+    let pressed = press(&mut world, &nodes, secs(2));
+    assert!(pressed > calm / 2, "{pressed} while one does nothing, {calm} before");
+    assert!(sum(&world, &nodes, |c| c.neighbours_slow) > 0, "and it shows");
+    world.resume(slow);
+    world.run_for(secs(10));
+    let missed: u64 = world.events(slow).iter().filter(|(_, e)| e.kind == EventKind::Gap).map(|(_, e)| e.count).sum();
+    assert!(missed > 0, "more than a window of it");
+    let all = heard(&world, nodes[if nodes[1] == slow { 2 } else { 1 }]).len();
+    assert_eq!(heard(&world, slow).len() + missed as usize, all, "what it did not hear is said");
+}
+
 #[test]
 fn a_seed_is_a_run() {
     let run = |seed| {

@@ -13,6 +13,7 @@ use crate::message::{Body, Manner, ToAll, Verdict};
 use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::hyparview::{Change, NEIGHBOURS_MAX};
+use crate::protocol::plumtree::flow::limit;
 use crate::protocol::plumtree::{Counts, LINKS_MAX, Lost};
 use crate::time::{Instant, Now};
 use crate::view::{Event, EventKind};
@@ -27,7 +28,7 @@ impl Engine {
     /// Says it to all members. Returns its number among our broadcasts.
     ///
     /// `E_STATE` unless the node is a member; `E_TOO_BIG` beyond `max_broadcast`; `E_BUSY` while more than a quarter of `link_queue`,
-    /// or half of `broadcast_window`, are on their way that half of our neighbours have yet to confirm, or (`broadcast = rumor`) that
+    /// or half of `broadcast_window`, are on their way that a neighbour has yet to confirm, or (`broadcast = rumor`) that
     /// nobody was told yet: [`Completion::Writable`](crate::outbox::Completion) to ourselves says when
     /// that is over. On failure nothing was said.
     pub fn broadcast(&mut self, now: Now, body: Body, how: ToAll, out: &mut Outbox) -> Result<u64> {
@@ -40,7 +41,7 @@ impl Engine {
             );
             return Err(Error::new(Code::TooBig, text));
         }
-        if self.members.live_len() > 1 && self.tree.is_busy(self.flow_limit()) {
+        if self.is_busy(now, limit(&self.config)) {
             self.counters.broadcasts_busy += 1;
             self.broadcaster_waits = true;
             return Err(Error::new(
@@ -74,9 +75,8 @@ impl Engine {
         self.finish(now, out);
     }
 
-    /// What may be on its way: with more the links' queues would be full of it, or it be gone before it was asked for.
-    fn flow_limit(&self) -> usize {
-        (self.config.link_queue / 4).min(self.config.broadcast_window / 2)
+    fn is_busy(&mut self, now: Now, most: usize) -> bool {
+        self.members.live_len() > 1 && self.tree.is_busy(now.mono, &self.config, &self.members, most)
     }
 
     /// Our neighbours in the overlay.
@@ -170,7 +170,7 @@ impl Engine {
             }
             Frame::Ihave(ihave) => self.tree.on_ihave(cx, members, from, ihave),
             Frame::Graft(graft) => self.tree.on_graft(cx, to, graft),
-            Frame::Prune { origin, own } => self.tree.on_prune(members, from, origin, own),
+            Frame::Prune { origin, own } => self.tree.on_prune(from, origin, own),
             Frame::Idontwant { origin, seq } => self.tree.on_idontwant(cx, members, from, origin, seq),
             Frame::Vector { ask, neighbour, marks } => {
                 if neighbour {
@@ -192,7 +192,7 @@ impl Engine {
     pub(super) fn relink(&mut self, now: Now, change: Change, met: Option<(&Speaker, Record<'_>)>, out: &mut Outbox) {
         if let Some(run) = change.down {
             self.counters.neighbours_lost += 1;
-            self.tree.on_down(&self.members, run);
+            self.tree.on_down(run);
             self.repaint(run);
             self.estrange(now, run, out);
         }
@@ -210,6 +210,7 @@ impl Engine {
         let Some(run) = self.members.get(peer).map(|e| e.run) else { return };
         self.place(now, run, by_us, out);
         self.tree.on_record(cx!(self, now, out), &self.members, run);
+        self.tree.on_newcomer(cx!(self, now, out));
     }
 
     /// A run is dead, has left, or was replaced.
@@ -280,7 +281,7 @@ impl Engine {
             heard.into_iter().for_each(|delivery| self.hear_question(now, delivery, out));
         }
         out.questions.extend(self.tree.questions());
-        if self.broadcaster_waits && !self.tree.is_busy(self.flow_limit() / 2) {
+        if self.broadcaster_waits && !self.is_busy(now, limit(&self.config) / 2) {
             self.broadcaster_waits = false;
             self.report_writable(self.members.local().run, out);
         }
@@ -291,7 +292,7 @@ impl Engine {
         let Counts { delivered, copies, pushed, repaired, answered, .. } = self.tree.counts;
         let Counts { grafts, prunes, shortcuts, gone, lost, .. } = self.tree.counts;
         let Counts { before, stale, unlisted, refused, vectors, forgotten, held, overrun, .. } = self.tree.counts;
-        let Counts { judged, late, rejected, rounds, .. } = self.tree.counts;
+        let Counts { judged, late, rejected, rounds, slow, .. } = self.tree.counts;
         let counters = &mut self.counters;
         counters.neighbours = self.overlay.neighbours().len() as u64;
         counters.broadcast_window_bytes = self.tree.window_bytes() as u64;
@@ -302,7 +303,7 @@ impl Engine {
         (counters.broadcasts_unlisted, counters.broadcasts_refused) = (unlisted, refused);
         (counters.grafts, counters.prunes, counters.shortcuts) = (grafts, prunes, shortcuts);
         (counters.gone, counters.vectors) = (gone, vectors);
-        (counters.broadcasts_held, counters.rumor_rounds) = (held, rounds);
+        (counters.broadcasts_held, counters.rumor_rounds, counters.neighbours_slow) = (held, rounds, slow);
         counters.broadcasts_overrun = overrun;
         counters.broadcasts_waiting = self.tree.waiting_bytes() as u64;
         (counters.validations, counters.validations_late, counters.validations_rejected) = (judged, late, rejected);

@@ -81,7 +81,7 @@ counters! {
     neighbours: "neighbours in the overlay, now",
     neighbours_lost: "neighbours that died, left, or were exchanged for others",
     broadcasts: "broadcasts of our own",
-    broadcasts_busy: "broadcasts of our own that were refused because too few neighbours had confirmed those before (E_BUSY)",
+    broadcasts_busy: "broadcasts of our own that were refused because a neighbour had yet to confirm those before (E_BUSY)",
     broadcasts_in: "broadcasts of others that were heard",
     broadcast_copies: "broadcasts that came once more",
     broadcast_pushes: "broadcasts handed to a neighbour, ours and others'",
@@ -107,4 +107,5 @@ counters! {
     broadcasts_waiting: "bytes of broadcasts that wait for the application, now",
     broadcasts_overrun: "broadcasts that the application was too slow for",
     rumor_rounds: "with broadcast = rumor: rounds in which some members were told",
+    neighbours_slow: "times that a neighbour was waited for no longer, because it was behind with broadcasts for too long",
 }

@@ -18,10 +18,11 @@
 //! for all would be twice as deep for most. Neighbours that have just met, and now and then some two members, compare how far
 //! they have heard each origin (VECTOR): that finds the last message of a burst, and all that was said beyond a partition.
 //!
-//! This file is a message's way through a member. Beside it: `links`, the neighbours, who is lazy and what they have
-//! confirmed; `spread`, how a message goes on, which may also be by rumors and along no tree; `news`, announcements; `repair`, what is missing; `vectors`, comparisons; `order`, what has to wait for others;
+//! This file is a message's way through a member. Beside it: `links`, the neighbours, and who is lazy; `flow`, how much
+//! they have yet to take; `spread`, how a message goes on, which may also be by rumors and along no tree; `news`, announcements; `repair`, what is missing; `vectors`, comparisons; `order`, what has to wait for others;
 //! `judging`, what has to wait for a verdict; `origins`, who broadcasts, and `past`, who did.
 
+pub mod flow;
 mod judging;
 pub mod links;
 mod news;
@@ -56,7 +57,7 @@ use crate::members::Members;
 use crate::message::{Body, Delivery, Manner};
 use crate::outbox::Destination;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::{Frame, Gossip, Ihave, Way};
+use crate::wire::frame::{Gossip, Way};
 use crate::wire::question::Terms;
 
 /// Larger payloads are worth an IDONTWANT.
@@ -64,9 +65,6 @@ const LARGE: usize = 1 << 10;
 
 /// An origin with so many messages in the window has a tree of its own. Nobody derived it.
 const OWN_AFTER: u64 = 2;
-
-/// A neighbour of the origin confirms each so many bytes, or each eighth of the window.
-const CONFIRM_EVERY: usize = 32 << 10;
 
 /// Messages of one origin that nobody has any more, or that we could not hand out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +83,7 @@ pub struct Counts {
     pub copies: u64,
     pub pushed: u64,
     pub rounds: u64,
+    pub slow: u64,
     pub repaired: u64,
     pub answered: u64,
     pub grafts: u64,
@@ -131,10 +130,12 @@ pub struct Plumtree {
     cursor: Option<RunId>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
-    /// Our own messages that too few neighbours have confirmed: the bytes sent so far when each was.
-    flight: VecDeque<(u64, u64)>,
-    sent: u64,
-    landed: u64,
+    /// Of our own messages those up to here were told to somebody (rumors), or said while nobody was there: bytes.
+    told: u64,
+    alone: u64,
+    /// Origins that are confirmed when others have caught up, or at the latest then.
+    withheld: BTreeSet<RunId>,
+    relief: Option<Instant>,
     scratch: Vec<u8>,
     pub counts: Counts,
 }
@@ -163,9 +164,10 @@ impl Plumtree {
             cursor: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            flight: VecDeque::new(),
-            sent: 0,
-            landed: 0,
+            told: 0,
+            alone: 0,
+            withheld: BTreeSet::new(),
+            relief: None,
             scratch: Vec::new(),
             counts: Counts::default(),
         }
@@ -246,13 +248,12 @@ impl Plumtree {
         (origin.top, origin.heard) = (seq, now);
         let delivery = origin.delivery(run, Manner::Broadcast { seq }, &body).expect("we know who we are");
         let own = seq > OWN_AFTER && self.window.get(run, seq - OWN_AFTER).is_some();
-        if members.live_len() > 1 {
-            self.sent += body.len() as u64;
-            self.flight.push_back((seq, self.sent));
-        }
         let after = if ordered { self.topics.say(body.topic(), seq) } else { 0 };
-        let kept = Kept { body, after, sent: now, hops: 0, by: None, had: 0 };
+        let kept = Kept { body, after, sent: now, at: 0, hops: 0, by: None, had: 0 };
         self.pass_on(cx, run, seq, Way { own, ..Way::default() }, kept);
+        if members.live_len() == 1 {
+            self.is_alone(run);
+        }
         delivery
     }
 
@@ -306,8 +307,9 @@ impl Plumtree {
         let waits = after > 0 && !self.order.is_open(run, &origin.seen, after);
         // A question is passed on by all: who asks waits.
         let is_judged = self.judging.concerns(gossip.topic) && Terms::read(gossip.terms).is_err();
-        let is_full = waits && self.order.bytes() + gossip.data.len() > cx.config.broadcast_window
-            || is_judged && self.judging.bytes() + gossip.data.len() > cx.config.validation_bytes;
+        let len = gossip.topic.len() + gossip.data.len();
+        let is_full = waits && self.order.bytes() + len > cx.config.broadcast_window
+            || is_judged && self.judging.bytes() + len > cx.config.validation_bytes;
         match if is_full && !origin.seen.contains(seq) { Mark::Full } else { origin.seen.insert(seq) } {
             Mark::New => {}
             Mark::Full => {
@@ -319,11 +321,14 @@ impl Plumtree {
             }
             Mark::Known => {
                 self.counts.copies += 1;
-                if let Some(kept) = self.window.get_mut(run, seq) {
-                    kept.had |= bit;
-                }
+                let kept = self.window.get_mut(run, seq);
+                let other =
+                    kept.as_ref().is_some_and(|kept| kept.hops == 0 || kept.by.is_some_and(|by| along != Some(by)));
+                kept.into_iter().for_each(|kept| kept.had |= bit);
                 self.judging.note(run, seq, bit);
-                if let Some(slot) = along {
+                // Who has missed a part was given it on request before it comes along the tree: that is no reason to cut the tree.
+                let only = origin.via.is_none_or(|via| along == Some(via));
+                if let Some(slot) = along.filter(|_| other || !only) {
                     self.prune(cx, run, slot, way.own);
                 }
                 return;
@@ -341,26 +346,19 @@ impl Plumtree {
             self.counts.repaired += 1;
         } else if let Some(slot) = along {
             if seq > origin.pushed {
-                (origin.pushed, origin.via) = (seq, Some(slot));
+                (origin.pushed, origin.pushed_at, origin.via) = (seq, now, Some(slot));
             }
             // §3.5: what came along it first makes a link eager.
             *lazy_in(&mut self.shared, origin, way.own) &= !bit;
         }
-        // By whatever way it came: the origin waits for its neighbours.
-        if let Some(link) = self.links.iter().flatten().find(|link| link.run == run) {
-            origin.unconfirmed += gossip.data.len() + 1;
-            if origin.unconfirmed >= CONFIRM_EVERY.min(cx.config.broadcast_window / 8) {
-                origin.unconfirmed = 0;
-                cx.out.send(link.to, &Frame::Ihave(Ihave { origin: run, first: seq, last: seq, hops, own: way.own }));
-            }
-        }
+        origin.unconfirmed += len + 1;
         let body = Body::asking(gossip.topic, gossip.terms, gossip.data);
         let manner = match Terms::read(body.terms()) {
             Ok(question) => Manner::Query(question.query(sent)),
             Err(_) => Manner::Broadcast { seq },
         };
         let delivery = origin.delivery(run, manner, &body).expect("it was asked for above");
-        let kept = Kept { body, after, sent, hops, by: along, had };
+        let kept = Kept { body, after, sent, at: 0, hops, by: along, had };
         if is_judged {
             self.counts.judged += 1;
             self.order.block(run, seq);
@@ -374,6 +372,7 @@ impl Plumtree {
             // Whoever tells it by lot has what came before, most likely.
             self.miss(cx, run, Some((by, seq)), patience(cx.config));
         }
+        self.acknowledge(cx, run, false);
         self.settle(cx, run);
     }
 
@@ -413,7 +412,7 @@ impl Plumtree {
         let repair = self.repairs.first().map(|&(at, _)| at);
         let waiting = self.waiting.front().map(|w| w.until);
         let (window, late, rumors) = (self.window.deadline(keep), self.judging.deadline(), self.rumors.deadline());
-        [repair, self.announce, self.compare, waiting, window, late, rumors].into_iter().flatten().min()
+        [repair, self.announce, self.compare, waiting, window, late, rumors, self.relief].into_iter().flatten().min()
     }
 
     /// Does what is due. Called until it returns `None`: each loss.
@@ -422,6 +421,7 @@ impl Plumtree {
         if self.announce.is_some_and(|at| at <= now) {
             self.announce(cx);
         }
+        self.relieve_late(cx);
         self.tell_rumors(cx, members);
         self.offer_late(cx);
         while let Some(&(_, run)) = self.repairs.first().filter(|&&(at, _)| at <= now) {

@@ -1,5 +1,6 @@
-//! Our neighbours: which of them are lazy, in which tree, and how much of what we said they have.
+//! Our neighbours: which of them are lazy, in which tree.
 
+use super::flow::Taker;
 use super::origins::Origin;
 use super::window::Kept;
 use super::{Cx, Plumtree};
@@ -19,8 +20,6 @@ const SHARED_THRESHOLD: u32 = 3;
 pub(super) struct Link {
     pub run: RunId,
     pub to: Destination,
-    /// Up to which of our own messages it has said that it has them.
-    pub confirmed: u64,
 }
 
 impl Plumtree {
@@ -31,24 +30,25 @@ impl Plumtree {
             return;
         }
         let Some(slot) = self.links.iter().position(Option::is_none) else { return };
-        self.links[slot] = Some(Link { run, to, confirmed: 0 });
+        self.links[slot] = Some(Link { run, to });
         self.shared &= !(1 << slot);
         for lazy in self.origins.values_mut().filter_map(|origin| origin.lazy.as_mut()) {
             *lazy &= !(1 << slot);
         }
+        self.serve(members.local().run, slot);
         if members.local().run < run {
             self.tell(cx, to, true, true);
         }
     }
 
-    pub fn on_down(&mut self, members: &Members, run: RunId) {
+    pub fn on_down(&mut self, run: RunId) {
         let Some(slot) = self.slot(run) else { return };
         self.links[slot as usize] = None;
         self.window.vacate(slot);
         for origin in self.origins.values_mut() {
             origin.via = origin.via.filter(|&via| via != slot);
+            origin.takers.iter_mut().for_each(|takers| takers[slot as usize] = Taker::default());
         }
-        self.land(members);
     }
 
     /// What was on its way to or from it may be lost.
@@ -73,12 +73,9 @@ impl Plumtree {
         }
     }
 
-    pub fn on_prune(&mut self, members: &Members, from: RunId, run: RunId, own: bool) {
+    pub fn on_prune(&mut self, from: RunId, run: RunId, own: bool) {
         let (Some(slot), Some(origin)) = (self.slot(from), self.origins.get_mut(&run)) else { return };
         *lazy_in(&mut self.shared, origin, own) |= 1 << slot;
-        if run == members.local().run {
-            self.land(members);
-        }
     }
 
     /// §3.8: it would have come sooner by way of who announces it.
@@ -99,61 +96,12 @@ impl Plumtree {
         cx.out.send(old.to, &Frame::Prune { origin: run, own });
     }
 
-    // --- how much they have ---
-
-    /// Too much of ours is on its way: half of the neighbours have yet to confirm it. Slower ones are not waited for.
-    pub fn is_busy(&self, most: usize) -> bool {
-        self.sent - self.landed >= most as u64
-    }
-
-    /// A neighbour has our own messages up to `seq`.
-    pub(super) fn confirm(&mut self, members: &Members, run: RunId, seq: u64) {
-        if let Some(link) = self.links.iter_mut().flatten().find(|link| link.run == run) {
-            link.confirmed = link.confirmed.max(seq);
-            self.land(members);
-        }
-    }
-
-    /// Counts what half of the eager neighbours have confirmed as landed; where all are lazy, half of these.
-    pub(super) fn land(&mut self, members: &Members) {
-        let lazy = self.lazy(members.local().run, true);
-        let (mut confirmed, mut n) = ([0; LINKS_MAX], 0);
-        let is_eager = |slot: usize| lazy >> slot & 1 == 0;
-        let any = (0..LINKS_MAX).any(|slot| self.links[slot].is_some() && is_eager(slot));
-        for (slot, link) in self.links.iter().enumerate() {
-            if let Some(link) = link.as_ref().filter(|_| is_eager(slot) || !any) {
-                confirmed[n] = link.confirmed;
-                n += 1;
-            }
-        }
-        confirmed[..n].sort_unstable();
-        // Half of them have at least this. Where nobody is left nothing is waited for.
-        let landed = match n {
-            0 if members.live_len() == 1 => u64::MAX,
-            0 => 0,
-            n => confirmed[n / 2],
-        };
-        self.landed(landed);
-    }
-
-    /// Of our own messages those up to `seq` are on their way no more.
-    pub(super) fn landed(&mut self, seq: u64) {
-        while let Some(&(_, sent)) = self.flight.front().filter(|&&(first, _)| first <= seq) {
-            self.landed = sent;
-            self.flight.pop_front();
-        }
-    }
-
     pub(super) fn slot(&self, run: RunId) -> Option<u8> {
         self.links.iter().position(|link| link.as_ref().is_some_and(|link| link.run == run)).map(|slot| slot as u8)
     }
 
     pub(super) fn link(&self, run: RunId) -> Option<&Link> {
         self.links.iter().flatten().find(|link| link.run == run)
-    }
-
-    pub(super) fn lazy(&self, run: RunId, own: bool) -> u16 {
-        self.origins.get(&run).and_then(|origin| origin.lazy).filter(|_| own).unwrap_or(self.shared)
     }
 }
 

@@ -13,16 +13,12 @@ impl Plumtree {
     pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
         self.announce = None;
         for run in core::mem::take(&mut self.fresh) {
+            // What is left of a burst is confirmed, too.
+            self.acknowledge(cx, run, true);
             let Some(origin) = self.origins.get_mut(&run) else { continue };
             let Some((first, last)) = origin.news.take() else { continue };
             let own = origin.lazy.is_some();
             let lazy = *lazy_in(&mut self.shared, origin, own);
-            if let Some(link) = self.links.iter().flatten().find(|link| link.run == run)
-                && core::mem::take(&mut origin.unconfirmed) > 0
-            {
-                // What is left of a burst is confirmed, too.
-                cx.out.send(link.to, &Frame::Ihave(Ihave { origin: run, first: last, last, hops: 1, own }));
-            }
             let (first, last) = (first.max(self.window.low(run)), last.min(self.window.high(run)));
             for (slot, link) in self.links.iter().enumerate().filter(|&(slot, _)| lazy >> slot & 1 == 1) {
                 let Some(link) = link else { continue };
@@ -40,7 +36,7 @@ impl Plumtree {
     pub fn on_ihave(&mut self, cx: &mut Cx<'_>, members: &Members, from: RunId, ihave: Ihave) {
         let Ihave { origin: run, first, last, .. } = ihave;
         if run == members.local().run {
-            return self.confirm(members, from, last);
+            return self.on_taken(cx, members, from, run, last);
         }
         if !matches!(self.know(cx, members, run), Known::Yes) {
             return;
@@ -51,6 +47,7 @@ impl Plumtree {
                 self.window.get_mut(run, seq).into_iter().for_each(|kept| kept.had |= 1 << slot);
             }
             self.optimise(cx, slot, ihave);
+            self.on_taken(cx, members, from, run, last);
         }
         let origin = self.origins.get_mut(&run).expect("we know it");
         let was_asked = origin.repair.as_ref().is_some_and(|repair| repair.asked == Some(from));

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::flow::Takers;
 use super::repair::Repair;
 use super::seen::Seen;
 use super::window::Kept;
@@ -27,8 +28,9 @@ pub(super) struct Origin {
     pub seen: Seen,
     /// The highest that is known to exist.
     pub top: u64,
-    /// The highest that came along a tree, and from where.
+    /// The highest that came along a tree, when, and from where.
     pub pushed: u64,
+    pub pushed_at: Instant,
     pub via: Option<u8>,
     /// Its own tree: the neighbours that are lazy in it.
     pub lazy: Option<u16>,
@@ -37,8 +39,11 @@ pub(super) struct Origin {
     pub pruned: Instant,
     /// What is to be announced.
     pub news: Option<(u64, u64)>,
-    /// Bytes of its messages that are not confirmed, where it is a neighbour.
+    /// Bytes of its messages that are not confirmed to who pushes them.
     pub unconfirmed: usize,
+    /// Bytes of them that have gone on from here.
+    pub passed: u64,
+    pub takers: Takers,
     pub heard: Instant,
     pub repair: Option<Box<Repair>>,
 }
@@ -160,12 +165,15 @@ impl Origin {
             seen: Seen::default(),
             top: 0,
             pushed: 0,
+            pushed_at: now,
             via: None,
             lazy: None,
             settled: 0,
             pruned: now,
             news: None,
             unconfirmed: 0,
+            passed: 0,
+            takers: None,
             heard: now,
             repair: None,
         }

@@ -111,10 +111,18 @@ impl Plumtree {
             return Some(Lost { origin: run, first, last, count });
         }
         // A hole in what is being pushed: whoever pushes has it. Else who says to have it, and then everybody.
-        let is_hole = first < origin.pushed;
+        // Where nobody pushes what is new it is no hole: the tree goes by here.
+        let is_cut = origin.top > origin.pushed && now.since(origin.pushed_at) > cx.config.gossip_interval;
+        let is_hole = first < origin.pushed && !is_cut;
         let pusher = origin.via.filter(|_| is_hole).and_then(|via| self.links[via as usize].as_ref());
-        let has = |&&(run, upto): &&(RunId, u64)| upto >= first && gone(run) < first;
-        let links = self.links.iter().flatten().map(|link| link.run).filter(|&run| gone(run) < first);
+        // The first that is missing beyond what it has no more.
+        let next = |run: RunId| {
+            let gone = gone(run);
+            let (first, _) = origin.seen.missing(origin.top).find(|&(_, last)| last > gone)?;
+            Some(first.max(gone + 1))
+        };
+        let has = |&&(run, upto): &&(RunId, u64)| next(run).is_some_and(|seq| seq <= upto);
+        let links = self.links.iter().flatten().map(|link| link.run).filter(|&run| next(run).is_some());
         let mut candidates: [Option<RunId>; 1 + CLAIMS_MAX + LINKS_MAX] = [None; 1 + CLAIMS_MAX + LINKS_MAX];
         let mut n = 0;
         for run in pusher.map(|l| l.run).into_iter().chain(repair.claims.iter().filter(has).map(|c| c.0)).chain(links) {
@@ -141,8 +149,9 @@ impl Plumtree {
         let grow = !is_hole && slot.is_some();
         let own = origin.lazy.is_some();
         self.scratch.clear();
-        for (first, last) in origin.seen.missing(origin.top).take(SPANS_MAX) {
-            Spans::push(&mut self.scratch, first, last);
+        let from = next(whom).unwrap_or(first);
+        for (first, last) in origin.seen.missing(origin.top).filter(|&(_, last)| last >= from).take(SPANS_MAX) {
+            Spans::push(&mut self.scratch, first.max(from), last);
         }
         if let Some(slot) = slot.filter(|_| grow) {
             *lazy_in(&mut self.shared, origin, own) &= !(1 << slot);

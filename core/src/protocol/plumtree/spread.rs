@@ -8,7 +8,7 @@
 //! | by | the link with that neighbour | a datagram, where it fits; to each member `rumor_batch` in a round |
 //! | announced to | lazy neighbours | nobody: what all missed is found by comparing vectors |
 //! | a gap is asked for after | `gossip_flush` | two `gossip_interval`: it is on its way, most likely |
-//! | too much is on its way while | half of the neighbours have yet to confirm it | it was not told once |
+//! | too much is on its way while | a neighbour has yet to confirm it ([`flow`](super::flow)) | it was not told once |
 //!
 //! Rumors are as in Demers et al. (PODC 1987) and memberlist: those told least go first, and nobody says that it knows one. With
 //! a table of all they need no overlay, and it sleeps. All else is the same: numbers, windows, order, verdicts, and repair.
@@ -83,9 +83,9 @@ impl Plumtree {
     /// It is kept for those who miss it, and goes on.
     pub(super) fn pass_on(&mut self, cx: &mut Cx<'_>, run: RunId, seq: u64, way: Way, mut kept: Kept) {
         // Where it had to wait, its origin may be gone.
-        if !self.origins.contains_key(&run) {
-            return;
-        }
+        let Some(origin) = self.origins.get_mut(&run) else { return };
+        origin.passed += kept.body.len() as u64;
+        kept.at = origin.passed;
         match cx.config.broadcast {
             Broadcast::Tree => self.push(cx, run, seq, way, &mut kept),
             Broadcast::Rumor => {
@@ -162,7 +162,9 @@ impl Plumtree {
         }
         let me = members.local().run;
         let untold = self.rumors.hot.range(..(1, 0)).find(|(_, hot)| hot.id.0 == me);
-        self.landed(untold.map_or(u64::MAX, |(_, hot)| hot.id.1 - 1));
+        let kept = untold.and_then(|(_, hot)| self.window.get(me, hot.id.1));
+        let passed = self.origins.get(&me).map_or(0, |origin| origin.passed);
+        self.told = kept.map_or(passed, |kept| kept.at - kept.body.len() as u64);
     }
 
     /// By lot: of all, where there is a table of all; else of the neighbours, with their slots.

@@ -3,6 +3,7 @@
 use super::origins::Known;
 use super::spread::patience;
 use super::{Cx, Plumtree};
+use crate::config::Broadcast;
 use crate::id::RunId;
 use crate::members::Members;
 use crate::outbox::Destination;
@@ -21,6 +22,13 @@ impl Plumtree {
             self.pause = soon;
             let at = cx.now.mono + soon / 2 + Duration::from_nanos(cx.rng.below(nanos(soon) + 1));
             self.compare = Some(self.compare.map_or(at, |old| old.min(at)));
+        }
+    }
+
+    /// Somebody is listed, or back. With links it is compared with as soon as there is one; by rumors it is met by chance, so soon.
+    pub fn on_newcomer(&mut self, cx: &mut Cx<'_>) {
+        if cx.config.broadcast == Broadcast::Rumor && !self.origins.is_empty() {
+            self.stir(cx);
         }
     }
 
@@ -64,7 +72,7 @@ impl Plumtree {
         let Some(by) = from.run else { return };
         for (run, seq) in marks.iter() {
             if run == members.local().run {
-                self.confirm(members, by, seq);
+                self.on_taken(cx, members, by, run, seq);
             } else if matches!(self.know(cx, members, run), Known::Yes) {
                 self.miss(cx, run, Some((by, seq)), patience(cx.config));
             }

@@ -19,6 +19,8 @@ pub struct Kept {
     pub after: u64,
     /// When its origin said it, as far as is known: never earlier.
     pub sent: Instant,
+    /// Bytes of its origin that have gone on from here, itself included.
+    pub at: u64,
     /// How far it had come, and from which neighbour.
     pub hops: u32,
     pub by: Option<u8>,
@@ -205,7 +207,7 @@ mod tests {
     }
 
     fn kept(sent: u64) -> Kept {
-        Kept { body: Body::read("", &[7; 100]), after: 0, sent: at(sent), hops: 1, by: None, had: 0 }
+        Kept { body: Body::read("", &[7; 100]), after: 0, sent: at(sent), at: 0, hops: 1, by: None, had: 0 }
     }
 
     #[test]
