@@ -566,8 +566,8 @@ async def test_a_hundred_megabytes_pass_in_one_loop_and_it_keeps_running(compres
         over = True
         await watching
         assert done[2:] == [wanted.hexdigest()] * 2
-        # Nobody reads or writes more than 400 kB without a turn of the others.
-        assert turns > 400 and 0 < unread <= WINDOW and most - before < 40 * MB
+        # Others have their turns all the while: how many depends on how much the system hands over at once.
+        assert turns > 100 and 0 < unread <= WINDOW and most - before < 40 * MB
         near.close()
         far.close()
 
