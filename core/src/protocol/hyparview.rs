@@ -17,8 +17,8 @@
 //! within some round trips. A cluster that broadcasts nothing has no overlay and pays nothing for it.
 //!
 //! Departures. A neighbour that has to go for a newcomer is told of it, for the newcomer has room: so a link becomes two, and
-//! nobody is left with one less. The others, all because there is a member table behind the views then: a neighbour that the table loses is gone at once. Where
-//! the passive view has nobody left the table is drawn from, so that any loss is survived. A newcomer is taken in by
+//! nobody is left with one less. The others, all because there is a member table behind the views then: a neighbour that the table loses is gone at once. A new
+//! one is drawn from the table and not from the passive view, so that any loss is survived and links do not stay nearby. A newcomer is taken in by
 //! whoever let it into the cluster, with no word of its own; and each of the others asks it with a chance of 1 in n, which
 //! also links the halves of a cluster that finds together again: views that are full on both sides would never try.
 //!
@@ -600,13 +600,16 @@ impl Hyparview {
         }
     }
 
-    /// Somebody of the passive view, or else of the table.
+    /// Somebody of the table. Departure: what shuffles bring is from nearby, and links to there close triangles. Only where the table does
+    /// not list all it is the passive view that comes first.
     fn candidate(&mut self, cx: &mut Cx<'_>, members: &Members) -> Option<Contact> {
         let this = &*self;
         let fits = |node: &Contact| !this.is_busy_with(node.run) && reach(cx, members, *node).is_some();
-        let fit: Vec<Contact> = this.passive.iter().copied().filter(fits).collect();
-        if let Some(&node) = fit.get(cx.rng.index(fit.len())) {
-            return Some(node);
+        if cx.config.membership == Membership::Partial {
+            let fit: Vec<Contact> = this.passive.iter().copied().filter(fits).collect();
+            if let Some(&node) = fit.get(cx.rng.index(fit.len())) {
+                return Some(node);
+            }
         }
         let mut found = None;
         let mut offer = |e: &Entry| found = Some(Contact { run: e.run, addr: e.addr() });
