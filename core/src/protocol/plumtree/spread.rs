@@ -56,6 +56,13 @@ pub(super) fn patience(config: &Config) -> Duration {
     }
 }
 
+/// Who is told in a round, and which of our links leads there.
+#[derive(Clone, Copy, Debug)]
+struct Listener {
+    to: Destination,
+    slot: Option<u8>,
+}
+
 impl Rumors {
     pub fn deadline(&self) -> Option<Instant> {
         self.rhythm.deadline()
@@ -148,13 +155,13 @@ impl Plumtree {
         }
         let mut told_all = self.rumors.hot.is_empty();
         if !told_all {
-            let (to, n) = self.listeners(cx, members);
-            self.counts.rounds += u64::from(n > 0);
-            for &(to, slot) in to[..n].iter().flatten() {
+            let listeners = self.listeners(cx, members);
+            // Who comes later compares what it has heard.
+            told_all = listeners[0].is_none();
+            self.counts.rounds += u64::from(!told_all);
+            for Listener { to, slot } in listeners.into_iter().flatten() {
                 self.tell_one(cx, members, to, slot);
             }
-            // Who comes later compares what it has heard.
-            told_all = n == 0;
         }
         if told_all {
             self.rumors.hot.clear();
@@ -167,32 +174,28 @@ impl Plumtree {
         self.told = kept.map_or(passed, |kept| kept.at - kept.body.len() as u64);
     }
 
-    /// By lot: of all, where there is a table of all; else of the neighbours, with their slots.
-    #[allow(clippy::type_complexity)] // As many as there are, and how many.
-    fn listeners(&self, cx: &mut Cx<'_>, members: &Members) -> ([Option<(Destination, Option<u8>)>; LINKS_MAX], usize) {
-        let (mut to, mut n) = ([None; LINKS_MAX], 0);
+    /// By lot: of all, where there is a table of all; else of the neighbours.
+    fn listeners(&self, cx: &mut Cx<'_>, members: &Members) -> [Option<Listener>; LINKS_MAX] {
+        let (mut listeners, mut n) = ([None; LINKS_MAX], 0);
+        let mut add = |listener| {
+            listeners[n] = Some(listener);
+            n += 1;
+        };
         let fanout = cx.config.rumor_fanout.min(LINKS_MAX);
         match cx.config.membership {
-            Membership::Full => members.draw(
-                cx.rng,
-                fanout,
-                |_| false,
-                |_, e| {
-                    to[n] = Some((e.to(), None));
-                    n += 1;
-                },
-            ),
+            Membership::Full => {
+                members.draw(cx.rng, fanout, |_| false, |_, e| add(Listener { to: e.to(), slot: None }));
+            }
             Membership::Partial => {
                 for (slot, link) in self.links.iter().enumerate() {
                     let Some(link) = link else { continue };
-                    to[n] = Some((Destination { via: Via::Datagram, ..link.to }, Some(slot as u8)));
-                    n += 1;
+                    add(Listener { to: Destination { via: Via::Datagram, ..link.to }, slot: Some(slot as u8) });
                 }
-                cx.rng.shuffle(&mut to[..n]);
-                n = n.min(fanout);
+                cx.rng.shuffle(&mut listeners[..n]);
+                listeners[fanout..].fill(None);
             }
         }
-        (to, n)
+        listeners
     }
 
     /// What one member is told in a round.
