@@ -4,7 +4,7 @@
 
 use bruit_core::config::Config;
 use bruit_core::id::{Epoch, Incarnation, Version};
-use bruit_core::sim::{Network, World, world};
+use bruit_core::sim::{Loss, Network, World, world};
 use bruit_core::time::Duration;
 use bruit_core::view::{EventKind, MemberState};
 use bruit_core::wire::frame::{Frame, Gossip, Runs, Way};
@@ -86,6 +86,29 @@ fn the_dead_do_not_come_back_with_one_that_was_away() {
     world.run_for(secs(20));
     assert_eq!(joins(&world), before);
     assert_eq!(world.live(nodes[0]), 7, "and the one that was away is back");
+}
+
+/// All others die and return, and remember nobody, while one has a bad link. It hears none of those that it knows, takes
+/// itself for the one that does not hear, and holds them for alive; so it knows of no address to call.
+#[test]
+fn one_with_a_bad_link_finds_those_who_returned_without_memory_at_the_addresses_of_the_old() {
+    for seed in 0..10 {
+        let mut config = Config::new();
+        config.set("profile", "local").unwrap();
+        (config.max_remembered, config.forget_dead) = (1, secs(3));
+        let (mut world, nodes) = formed_with(seed, 10, &config);
+        let (lossy, others) = nodes.split_last().expect("there are ten");
+        world.lose_ingress(*lossy, Some(Loss::Iid(0.62))).unwrap();
+        world.lose_egress(*lossy, Some(Loss::Iid(0.56))).unwrap();
+        world.run_for(secs(7));
+        others.iter().for_each(|&i| world.kill(i));
+        others.iter().for_each(|&i| world.restart(i, None));
+        world.run_until(secs(20), |w| w.all_list(others, 9)).expect("the others find each other");
+        world.lose_ingress(*lossy, None).unwrap();
+        world.lose_egress(*lossy, None).unwrap();
+        let back = world.run_until(secs(120), |w| w.all_list(&nodes, 10));
+        assert!(back.is_some(), "seed {seed}: lists {} members", world.live(*lossy));
+    }
 }
 
 #[test]

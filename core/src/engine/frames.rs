@@ -378,9 +378,7 @@ impl Engine {
 
     /// We are in touch with the cluster. Whether we were not, and now remind all suspects.
     pub(super) fn touch(&mut self, now: Now, out: &mut Outbox) -> bool {
-        let quiet = self.telling.quiet(now.mono);
-        // Every ACK comes by here: the logarithms are for those that come after a lapse that may have been one.
-        let long = quiet > self.config.probe_interval * 10 && quiet > self.out_of_touch();
+        let long = self.is_out_of_touch(now);
         self.telling.touch(now.mono, long);
         let pace = self.pace();
         let silent = self.hearing.on_answer(now.mono, pace);

@@ -511,6 +511,13 @@ impl Engine {
         self.pull_state(now, by, peer, out);
     }
 
+    /// Nobody has answered us for longer than the slowest death takes.
+    pub(super) fn is_out_of_touch(&self, now: Now) -> bool {
+        let quiet = self.telling.quiet(now.mono);
+        // Every ACK and every tick ask: the logarithms are for a silence that may be long enough.
+        quiet > self.config.probe_interval * 10 && quiet > self.out_of_touch()
+    }
+
     /// For longer than the slowest death takes.
     pub(super) fn out_of_touch(&self) -> Duration {
         let max = suspicion::timeout(&self.config, self.members.live_len().max(100), 0);

@@ -196,6 +196,8 @@ impl Engine {
 
     /// Says what is due in calls under way.
     pub(super) fn contact_tick(&mut self, now: Now, out: &mut Outbox) {
+        let doubts = self.is_out_of_touch(now);
+        self.contacts.doubt(now.mono, &self.config, doubts);
         while let Some(say) = self.contacts.on_deadline(cx!(self, now, out), &self.members) {
             let seeks = self.seeks(now);
             let me = self.members.local();

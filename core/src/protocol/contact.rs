@@ -11,7 +11,8 @@
 //! Seeds are called in parallel at the start; while we are alone, again and again with back-off, for ever, and
 //! their names are resolved each time. When all is well one address is called now and then all the same:
 //! a seed that is no live member, a dead member, or the address of one that was forgotten. Hence any partition
-//! heals, also when each side has forgotten the other (memberlist's issue 222 is what happens without).
+//! heals, also when each side has forgotten the other (memberlist's issue 222 is what happens without). Who has heard
+//! nobody for longer than a death takes doubts those that it lists, too: others may sit at their addresses by now.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -22,7 +23,7 @@ use super::Cx;
 use crate::config::Config;
 use crate::error::Code;
 use crate::id::RunId;
-use crate::members::{Entry, Members};
+use crate::members::Members;
 use crate::outbox::{Completion, Destination, Outbox, Via};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, nanos};
@@ -48,6 +49,8 @@ pub struct Contacts {
     /// So many calls in a row found that all is one: the pauses between them double.
     calm: u32,
     heal_turn: u32,
+    /// Whom we list may be gone.
+    doubts: bool,
     /// How soon to call when we are told to hurry.
     hurry: Duration,
     hurried: Option<Instant>,
@@ -110,6 +113,7 @@ impl Contacts {
             heal: now + heal,
             calm: 0,
             heal_turn: 0,
+            doubts: false,
             hurry: backoff,
             hurried: None,
             next_join: 1,
@@ -136,7 +140,7 @@ impl Contacts {
         }
         let mut called = false;
         for &addr in addrs {
-            if !members.is_at(addr) {
+            if !self.is_settled(members, addr) {
                 called |= self.call(cx, addr, None);
             }
         }
@@ -157,6 +161,20 @@ impl Contacts {
         if self.hurried.is_none_or(|at| at + self.hurry * 4 < now) {
             self.hurry = config.seed_retry_min;
         }
+    }
+
+    /// Nobody has answered us for so long that those we list may be gone, or somebody has.
+    pub fn doubt(&mut self, now: Instant, config: &Config, doubts: bool) {
+        if doubts && !self.doubts {
+            self.calm = 0;
+            self.heal = self.heal.min(now + config.heal_interval);
+        }
+        self.doubts = doubts;
+    }
+
+    /// Whoever is there is in touch with us.
+    fn is_settled(&self, members: &Members, addr: SocketAddr) -> bool {
+        if self.doubts { members.local().is_at(addr) } else { members.is_at(addr) }
     }
 
     /// There is nobody left to turn to, and too few of us here: call now, and then less and less often.
@@ -361,7 +379,7 @@ impl Contacts {
         })
     }
 
-    /// Calls one address out of three kinds in turn: a seed, a dead member, a forgotten one.
+    /// Calls one address out of three kinds in turn: a seed, a dead member (or one in doubt), a forgotten one.
     fn heal(&mut self, cx: &mut Cx<'_>, members: &Members) {
         let interval = nanos(cx.config.heal_interval) << self.calm;
         self.heal = cx.now.mono + Duration::from_nanos(interval - cx.rng.below(interval / 4 + 1));
@@ -375,12 +393,13 @@ impl Contacts {
                     return;
                 }
                 1 => {
-                    let dead = members.gone().map(|(_, e)| e).filter(|e| e.status == MemberState::Dead);
-                    pick(cx.rng, dead.map(Entry::addr))
+                    let dead = members.gone().filter(|(_, e)| e.status == MemberState::Dead);
+                    let doubted = members.live().filter(|_| self.doubts);
+                    pick(cx.rng, dead.chain(doubted).map(|(_, e)| e.addr()))
                 }
                 _ => pick(cx.rng, self.remembered.iter().copied()),
             };
-            if let Some(addr) = addr.filter(|&a| !members.is_at(a)) {
+            if let Some(addr) = addr.filter(|&a| !self.is_settled(members, a)) {
                 self.call(cx, addr, None);
                 return;
             }
