@@ -774,6 +774,14 @@ fn busy_forks() {
             std::thread::spawn(move || while queue.wait(Wait::Forever) && queue.try_next().is_some() {});
         }
     }
+    // One that drives while it waits.
+    let driving = started(&manual("driving", &[&seed]));
+    driving.on_message("", Box::new(|m| _ = m.reply(&[]))).unwrap();
+    let waiting = driving.clone();
+    std::thread::spawn(move || while waiting.wait(Wait::Forever).is_ok() && waiting.dispatch(0).is_ok() {});
+    let asking = nodes[0].node.clone();
+    until("it is there", || asking.members().unwrap().find("driving").is_some());
+    std::thread::spawn(move || while asking.request("driving", "", b"", FOR).is_ok() {});
     for round in 0..15 {
         let children: Vec<_> = (0..3)
             .map(|i| {

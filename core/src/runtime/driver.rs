@@ -1,4 +1,5 @@
-//! The thread "bruit-io": the sockets and timers of all nodes of one runtime, through one poller.
+//! The sockets and timers of all nodes of one runtime, through one poller: on the thread that holds the [`Wheel`], which is
+//! "bruit-io", or one of the application's that waits.
 //!
 //! A turn is: wait, obey commands, drain what is queued (within a budget), then fire the timers that are due. Draining
 //! comes first, because a timer that fires while the answer to it lies unread in the socket would blame a peer for our
@@ -18,19 +19,24 @@ use socket2::Socket;
 
 use super::callbacks::panic_text;
 use super::dispatcher::Dispatcher;
-use super::fork::Listed;
+use super::fork::{Born, Listed};
 use super::log::level;
 use super::node::{Live, Shared};
 use super::outgoing::Outgoing;
 use super::poll::{Events, Interest, Poller};
 use super::tcp::{Flow, Link, LinkLimits, Links, Peers, STRANGERS_MAX, Stage, Written};
 use super::udp::{Receiver, Udp, is_passing};
+use super::wheel::Wheel;
 use super::{clock, threads};
 use crate::engine::{Inbound, Input};
+use crate::error::Result;
 use crate::id::RunId;
 use crate::outbox::{Outbox, Packet, Via};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::envelope::{Envelope, Opened, Sessions};
+
+/// So much in a turn is a flood. Not derived: some batches of the receiver's.
+const FLOOD: usize = 32;
 
 /// What a turn may drain before it looks at its timers.
 const DRAIN_MAX: usize = 1024;
@@ -98,12 +104,14 @@ pub(crate) enum Resolved {
 /// A runtime's threads, and how to reach them.
 pub(crate) struct Threads {
     poller: Poller,
+    pub wheel: Wheel,
     /// None: the driver has ended.
     commands: Mutex<Option<Vec<Command>>>,
     slots: Mutex<Slots>,
     pub dispatcher: Dispatcher,
     living: Mutex<Living>,
     ended: Condvar,
+    born: Born,
 }
 
 #[derive(Default)]
@@ -124,12 +132,15 @@ impl Threads {
     pub(crate) fn start() -> io::Result<Arc<Threads>> {
         let threads = Arc::new(Threads {
             poller: Poller::new()?,
+            wheel: Wheel::new(),
             commands: Mutex::new(Some(Vec::new())),
             slots: Mutex::new(Slots::default()),
             dispatcher: Dispatcher::default(),
             living: Mutex::new(Living::default()),
             ended: Condvar::new(),
+            born: Born::default(),
         });
+        threads.born.here();
         threads.spawn("bruit-io", |threads| Driver::new(threads).run())?;
         Ok(threads)
     }
@@ -163,6 +174,26 @@ impl Threads {
         let heard = self.commands.lock().as_mut().map(|commands| commands.push(command)).is_some();
         self.poller.notify();
         heard
+    }
+
+    /// A thread of the application waits until `look` finds what it waits for. It drives meanwhile, if that is for the
+    /// better; for the rest of the time it sleeps. Whoever makes something to be found calls [`Threads::call`] then.
+    pub(crate) fn attend<T>(
+        &self,
+        deadline: Option<std::time::Instant>,
+        mut look: impl FnMut() -> Option<T>,
+        sleep: impl FnOnce() -> T,
+    ) -> Result<T> {
+        let mut visit = self.wheel.visit();
+        let found = visit.drive(deadline, &mut look)?;
+        Ok(found.unwrap_or_else(sleep))
+    }
+
+    /// What a thread waits for in [`Threads::attend`] can be found.
+    pub(crate) fn call(&self) {
+        if self.wheel.call() {
+            self.poller.notify();
+        }
     }
 
     /// Hands a node's sockets to the driver.
@@ -330,8 +361,10 @@ impl Io {
     }
 }
 
-struct Driver {
+pub(crate) struct Driver {
     threads: Arc<Threads>,
+    /// Those of the last turn; none while they are gone through.
+    events: Option<Events>,
     nodes: Vec<Option<Io>>,
     links: Links,
     timers: Timers,
@@ -347,6 +380,10 @@ struct Driver {
     /// Those of this turn that are not obeyed yet.
     commands: std::vec::IntoIter<Command>,
     exit: bool,
+    /// In this process there are no threads of ours.
+    elsewhere: bool,
+    /// The last turn drained much.
+    flooded: bool,
 }
 
 /// Tells a node that its sockets are closed, also where closing them panics.
@@ -364,6 +401,7 @@ impl Driver {
     fn new(threads: Arc<Threads>) -> Driver {
         Driver {
             threads,
+            events: None,
             nodes: Vec::new(),
             links: Links::default(),
             timers: BTreeSet::new(),
@@ -375,24 +413,55 @@ impl Driver {
             scratch: Vec::new(),
             commands: Vec::new().into_iter(),
             exit: false,
+            elsewhere: false,
+            flooded: false,
         }
     }
 
-    fn run(mut self) {
-        match catch_unwind(AssertUnwindSafe(|| self.work())) {
-            Ok(()) => {
-                // What comes too late is dropped, and with it the nodes that it names.
-                self.threads.commands.lock().take();
-                for slot in 0..self.nodes.len() {
-                    self.remove(slot);
-                }
-            }
-            Err(panic) => self.fail(&panic_text(&*panic)),
+    /// The thread "bruit-io". While another thread drives it stands by.
+    fn run(self) {
+        let threads = self.threads.clone();
+        let mut driver = Box::new(self);
+        while !driver.exit {
+            let passed = driver.round(None).and_then(|driver| threads.wheel.pass_round(driver));
+            let Some(back) = passed else { return };
+            driver = back;
         }
+        // What comes too late is dropped, and with it the nodes that it names.
+        threads.commands.lock().take();
+        for slot in 0..driver.nodes.len() {
+            driver.remove(slot);
+        }
+    }
+
+    /// One time round: waits, at most so long, and does what there is to do. `None`: it has panicked, and is no more.
+    pub(crate) fn round(mut self: Box<Driver>, limit: Option<Duration>) -> Option<Box<Driver>> {
+        match catch_unwind(AssertUnwindSafe(|| self.work(limit))) {
+            Ok(()) => Some(self),
+            Err(panic) => {
+                self.fail(&panic_text(&*panic));
+                None
+            }
+        }
+    }
+
+    /// Our own thread shall end it.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.exit
+    }
+
+    /// Two threads get on faster with what comes than one.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.flooded
+    }
+
+    /// The thread that drives has come out of its wait in a forked child.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.elsewhere
     }
 
     /// A panic outside the engines' locks. The links may be in any state, so all nodes have failed.
-    fn fail(mut self, text: &str) {
+    fn fail(mut self: Box<Driver>, text: &str) {
         let threads = self.threads.clone();
         let nodes: Vec<Arc<Shared>> = self.nodes.iter().flatten().map(|io| io.node.clone()).collect();
         let unheard = std::mem::take(&mut self.commands);
@@ -415,23 +484,28 @@ impl Driver {
         nodes.into_iter().for_each(|node| node.driver_is_done());
     }
 
-    fn work(&mut self) {
-        let mut events = Events::new();
-        while !self.exit {
-            let timeout = self.timers.first().map(|&(at, _)| at.since(clock::mono()));
-            self.turn(&mut events, timeout);
-            // Late although everything is drained: something held us up since. What came meanwhile goes first.
-            if self.timers.first().is_some_and(|&(at, _)| clock::mono().since(at) > LATE) && !self.exit {
-                self.turn(&mut events, Some(Duration::ZERO));
-            }
+    fn work(&mut self, limit: Option<Duration>) {
+        let timer = self.timers.first().map(|&(at, _)| at.since(clock::mono()));
+        self.turn([timer, limit].into_iter().flatten().min());
+        // Late although everything is drained: something held us up since. What came meanwhile goes first.
+        if self.timers.first().is_some_and(|&(at, _)| clock::mono().since(at) > LATE) && !self.exit && !self.elsewhere {
+            self.turn(Some(Duration::ZERO));
+        }
+        if !self.elsewhere {
             self.fire();
             self.tell_severed();
             self.links.end_turn();
         }
     }
 
-    fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) {
-        self.threads.poller.wait(events, timeout);
+    fn turn(&mut self, timeout: Option<Duration>) {
+        let mut events = self.events.take().unwrap_or_else(Events::new);
+        self.threads.poller.wait(&mut events, timeout);
+        // By a signal handler of the application's. What is locked here stays locked.
+        self.elsewhere = self.threads.born.elsewhere();
+        if self.elsewhere {
+            return;
+        }
         self.obey();
         let mut budget = Budget { left: DRAIN_MAX, until: clock::mono() + DRAIN_TIME };
         for event in events.iter() {
@@ -441,6 +515,8 @@ impl Driver {
                 Key::Link(id) => self.link(id, event.readable, event.writable, &mut budget),
             }
         }
+        self.flooded = DRAIN_MAX - budget.left > FLOOD;
+        self.events = Some(events);
         self.tell_severed();
         self.links.end_turn();
     }

@@ -287,28 +287,33 @@ impl Inbox {
     /// Waits until `deadline` (`None`: for ever).
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Woke {
         let mut state = self.state.lock();
-        loop {
-            if !state.is_empty() || state.poked {
-                return Woke::Items;
-            }
-            if state.woken {
-                state.woken = false;
-                drop(state);
-                self.level();
-                return Woke::Wakeup;
-            }
-            if state.closed {
-                return Woke::Closed;
+        let woke = loop {
+            if let Some(woke) = state.look() {
+                break woke;
             }
             match deadline {
                 None => self.ready.wait(&mut state),
                 Some(at) => {
                     if self.ready.wait_until(&mut state, at).timed_out() && !state.wants_reader() {
-                        return Woke::Timeout;
+                        break Woke::Timeout;
                     }
                 }
             }
+        };
+        drop(state);
+        if woke == Woke::Wakeup {
+            self.level();
         }
+        woke
+    }
+
+    /// The same without waiting.
+    pub(crate) fn look(&self) -> Option<Woke> {
+        let woke = self.state.lock().look();
+        if woke == Some(Woke::Wakeup) {
+            self.level();
+        }
+        woke
     }
 
     /// A descriptor that is readable while the reader is wanted.
@@ -323,6 +328,16 @@ impl Inbox {
 }
 
 impl State {
+    fn look(&mut self) -> Option<Woke> {
+        if !self.is_empty() || self.poked {
+            Some(Woke::Items)
+        } else if std::mem::take(&mut self.woken) {
+            Some(Woke::Wakeup)
+        } else {
+            self.closed.then_some(Woke::Closed)
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.messages.items.is_empty()
     }

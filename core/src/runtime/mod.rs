@@ -1,6 +1,6 @@
 //! Sockets, threads and the handle that an application holds.
 //!
-//! `node` is the way in; `driver` the thread that moves bytes and fires timers, with `udp` and `tcp` below it;
+//! `node` is the way in; `driver` moves bytes and fires timers, with `udp` and `tcp` below it; `wheel` says on which thread;
 //! `inbox`, `callbacks` and `dispatcher` the way out to the application; `fork` what a forked child finds.
 
 mod address;
@@ -32,6 +32,7 @@ mod tcp;
 mod threads;
 #[allow(unsafe_code)]
 mod udp;
+mod wheel;
 
 pub use callbacks::LogSink;
 pub use message::Message;

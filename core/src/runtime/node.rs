@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::*, fence};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant as Clock;
 
@@ -262,7 +262,8 @@ impl Node {
         let shared = self.shared();
         shared.check_manual()?;
         shared.check_outside()?;
-        match shared.inbox.wait(wait.deadline()) {
+        let deadline = wait.deadline();
+        match shared.attend(deadline, || shared.inbox.look(), || shared.inbox.wait(deadline))? {
             Woke::Items => Ok(true),
             Woke::Wakeup | Woke::Timeout => Ok(false),
             Woke::Closed => Err(shared.why_not()),
@@ -274,6 +275,7 @@ impl Node {
         let shared = self.shared();
         shared.check_manual()?;
         shared.inbox.wakeup();
+        shared.call_visitors();
         Ok(())
     }
 
@@ -285,7 +287,7 @@ impl Node {
         if let Ok(pass) = shared.callbacks.enter()
             && shared.drain_log(&pass)
         {
-            shared.inbox.poke();
+            shared.poke_reader();
         }
         Ok(shared.inbox.pop())
     }
@@ -322,6 +324,11 @@ impl Node {
         stats.get(name).ok_or_else(|| Error::new(Code::NotFound, format!("no counter {name:?}")))
     }
 
+    #[cfg(test)]
+    pub(crate) fn threads(&self) -> Option<Arc<Threads>> {
+        self.shared().control.lock().threads.clone()
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         self.0.0.as_ref().expect("taken in drop only")
     }
@@ -351,6 +358,8 @@ pub(crate) struct Shared {
     slot: AtomicUsize,
     pub poked: AtomicBool,
     inbox: Inbox,
+    /// Threads that [`Shared::attend`].
+    visitors: AtomicUsize,
     queues: Mutex<Vec<Arc<Queue>>>,
     callbacks: Callbacks,
     /// Seeds whose names the resolver looks up. A slow one is not asked again meanwhile.
@@ -493,6 +502,7 @@ impl Shared {
             slot: AtomicUsize::new(usize::MAX),
             poked: AtomicBool::new(false),
             inbox: Inbox::new(bounds, false),
+            visitors: AtomicUsize::new(0),
             queues: Mutex::new(Vec::new()),
             log: LogRing::new(log.as_ref().map(|sink| sink.max_level)),
             callbacks: Callbacks::new(NEXT.fetch_add(1, Relaxed), log),
@@ -686,7 +696,7 @@ impl Shared {
 
     /// Nothing new begins from here on. Never blocks.
     fn begin_stop(self: &Arc<Self>) {
-        {
+        let threads = {
             let mut control = self.control.lock();
             match control.phase {
                 Phase::New => control.phase = Phase::Stopped,
@@ -694,19 +704,20 @@ impl Shared {
                 Phase::Live => {
                     control.phase = Phase::Stopping;
                     self.remove_from_driver(&mut control);
-                    control.threads = None;
                     control.ending = self.runtime.leave();
                 }
                 Phase::Stopping | Phase::Stopped => {}
             }
             self.set_state(NodeState::Stopped);
-        }
+            control.threads.take()
+        };
         self.callbacks.close();
         self.inbox.close();
         self.close_queues();
         self.ending.0.lock().take();
         let live = self.live.lock().take();
         self.bury(live);
+        threads.iter().for_each(|threads| threads.call());
     }
 
     fn remove_from_driver(self: &Arc<Self>, control: &mut Control) {
@@ -785,6 +796,7 @@ impl Shared {
         self.inbox.close();
         self.close_queues();
         self.ending.0.lock().take();
+        self.call_visitors();
         self.remove_from_driver(&mut self.control.lock());
     }
 
@@ -926,6 +938,7 @@ impl Shared {
 
     fn act_as(self: &Arc<Self>, who: Who, out: &mut Outbox, now: Now, mut after: After) -> Option<Instant> {
         loop {
+            let calls = after.tell || !after.wakes.is_empty();
             for wake in std::mem::take(&mut after.wakes) {
                 // Who has given up waiting is not missed.
                 let _ = match wake {
@@ -951,6 +964,9 @@ impl Shared {
             out.events.iter().for_each(|event| self.log_event(event));
             if after.tell {
                 self.announce();
+            }
+            if calls {
+                self.call_visitors();
             }
             if after.poke {
                 self.poke_driver();
@@ -1069,6 +1085,38 @@ impl Shared {
     }
 
     // --- calls that wait ---
+
+    /// Waits for what the sockets bring: until `look` finds it, or asleep. What is found is announced as ever, and then by
+    /// [`Shared::call_visitors`].
+    fn attend<T>(
+        &self,
+        deadline: Option<Clock>,
+        mut look: impl FnMut() -> Option<T>,
+        sleep: impl FnOnce() -> T,
+    ) -> Result<T> {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        let Some(threads) = self.control.lock().threads.clone() else { return Ok(sleep()) };
+        self.visitors.fetch_add(1, SeqCst);
+        let found = threads.attend(deadline, look, sleep);
+        self.visitors.fetch_sub(1, SeqCst);
+        found
+    }
+
+    /// Who drives while it waits for something of this node has to look whether it has come.
+    fn call_visitors(&self) {
+        // What has come before the number is read: who finds nothing has raised it before.
+        fence(SeqCst);
+        if self.visitors.load(SeqCst) > 0 {
+            self.with_threads(|threads| threads.call());
+        }
+    }
+
+    fn poke_reader(&self) {
+        self.inbox.poke();
+        self.call_visitors();
+    }
 
     fn join(self: &Arc<Self>, contacts: &[&str], wait: Wait) -> Result<usize> {
         self.check()?;
@@ -1231,6 +1279,7 @@ impl Shared {
             self.queue_event(event);
         }
         self.announce();
+        self.call_visitors();
     }
 
     fn queue_event(&self, event: &Event) {
@@ -1332,7 +1381,7 @@ impl Shared {
             has_lines = self.drain_log(&pass);
         }
         if has_lines {
-            self.inbox.poke();
+            self.poke_reader();
         }
         Ok(count)
     }
@@ -1371,7 +1420,7 @@ impl Shared {
     pub(crate) fn log(self: &Arc<Self>, level: i32, target: &'static str, text: impl FnOnce() -> String) {
         if self.log.wants(level) && self.log.push(level, target, text()) {
             if self.is_manual {
-                self.inbox.poke();
+                self.poke_reader();
             } else {
                 self.post();
             }

@@ -21,6 +21,15 @@ pub(crate) fn is_current(thread: &JoinHandle<()>) -> bool {
     unsafe { libc::pthread_equal(thread.as_pthread_t(), libc::pthread_self()) != 0 }
 }
 
+/// Which thread, while it lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Id(libc::pthread_t);
+
+pub(crate) fn current() -> Id {
+    // SAFETY: no arguments, and it cannot fail.
+    Id(unsafe { libc::pthread_self() })
+}
+
 /// A thread inherits the mask of the one that makes it.
 fn block_signals() -> libc::sigset_t {
     let (mut all, mut old) = (MaybeUninit::uninit(), MaybeUninit::uninit());

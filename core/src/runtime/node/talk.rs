@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::super::callbacks::{Handler, Pass};
 use super::super::inbox::{Inbox, Item};
@@ -213,7 +213,11 @@ impl Shared {
         };
         let (tell, told) = bounded(1);
         let id = self.ask(to, body, timeout, Asker::Thread(tell))?;
-        match receive(&told, deadline) {
+        let look = || match told.try_recv() {
+            Err(TryRecvError::Empty) => None,
+            found => Some(found.map_err(|_| RecvTimeoutError::Disconnected)),
+        };
+        match self.attend(deadline, look, || receive(&told, deadline))? {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
                 let _ = self.call(|live, out, _| live.engine.cancel(id, out));
