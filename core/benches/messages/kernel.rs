@@ -30,6 +30,38 @@ pub fn tcp() -> f64 {
     bytes as f64 / began.elapsed().as_secs_f64()
 }
 
+/// A datagram of 64 bytes there and back between two threads.
+pub struct PingPong(UdpSocket);
+
+impl PingPong {
+    pub fn new() -> PingPong {
+        let socket = || UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        let (here, there) = (socket(), socket());
+        here.connect(there.local_addr().expect("bound")).expect("loopback");
+        there.connect(here.local_addr().expect("bound")).expect("loopback");
+        thread::spawn(move || {
+            let mut data = [0; 64];
+            // An empty one ends it.
+            while there.recv(&mut data).is_ok_and(|n| n > 0) {
+                there.send(&data).expect("loopback");
+            }
+        });
+        PingPong(here)
+    }
+
+    pub fn trip(&self) {
+        let mut data = [0; 64];
+        self.0.send(&data).expect("loopback");
+        self.0.recv(&mut data).expect("loopback");
+    }
+}
+
+impl Drop for PingPong {
+    fn drop(&mut self) {
+        let _ = self.0.send(&[]);
+    }
+}
+
 /// Datagrams of that size, one call each way for each, received a second.
 pub fn udp(size: usize) -> f64 {
     let to = UdpSocket::bind("127.0.0.1:0").expect("loopback");
