@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::lock::{Condvar, Mutex};
 
+use super::driver::Threads;
 use super::node::Shared;
+use super::wheel::Awaited;
 
 /// Items of one node before it is the next one's turn.
 const SHARE: usize = 64;
@@ -42,24 +44,33 @@ impl Dispatcher {
         self.ready.notify_one();
     }
 
-    pub(crate) fn run(&self) {
-        while let Some(node) = self.next() {
+    pub(crate) fn run(&self, threads: &Threads) {
+        // A child of a fork has no such thread.
+        while let Ok(Some(node)) = threads.attend(Awaited::Callbacks, None, || self.look(), || self.next()) {
             if node.run_callbacks(SHARE) {
                 node.post_to(self);
             }
         }
     }
 
+    /// Sleeps until there is something to do. `None`: it is over.
     fn next(&self) -> Option<Arc<Shared>> {
         let mut state = self.state.lock();
         loop {
-            if state.exit {
-                return None;
+            match state.look() {
+                Some(next) => return next,
+                None => self.ready.wait(&mut state),
             }
-            if let Some(node) = state.queue.pop_front() {
-                return Some(node);
-            }
-            self.ready.wait(&mut state);
         }
+    }
+
+    fn look(&self) -> Option<Option<Arc<Shared>>> {
+        self.state.lock().look()
+    }
+}
+
+impl State {
+    fn look(&mut self) -> Option<Option<Arc<Shared>>> {
+        if self.exit { Some(None) } else { self.queue.pop_front().map(Some) }
     }
 }

@@ -26,7 +26,7 @@ use super::outgoing::Outgoing;
 use super::poll::{Events, Interest, Poller};
 use super::tcp::{Flow, Link, LinkLimits, Links, Peers, STRANGERS_MAX, Stage, Written};
 use super::udp::{Receiver, Udp, is_passing};
-use super::wheel::Wheel;
+use super::wheel::{Awaited, Wheel};
 use super::{clock, threads};
 use crate::engine::{Inbound, Input};
 use crate::error::Result;
@@ -35,8 +35,8 @@ use crate::outbox::{Outbox, Packet, Via};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::envelope::{Envelope, Opened, Sessions};
 
-/// So much in a turn is a flood. Not derived: some batches of the receiver's.
-const FLOOD: usize = 32;
+/// More than this in a turn is a flood: more than one lock's worth.
+const FLOOD: usize = AT_ONCE;
 
 /// What a turn may drain before it looks at its timers.
 const DRAIN_MAX: usize = 1024;
@@ -153,7 +153,7 @@ impl Threads {
         }
         living.dispatching = true;
         drop(living);
-        let spawned = self.spawn("bruit-cb", |threads| threads.dispatcher.run());
+        let spawned = self.spawn("bruit-cb", |threads| threads.dispatcher.run(&threads));
         // The next one tries again.
         spawned.inspect_err(|_| self.living.lock().dispatching = false)
     }
@@ -176,22 +176,33 @@ impl Threads {
         heard
     }
 
-    /// A thread of the application waits until `look` finds what it waits for. It drives meanwhile, if that is for the
-    /// better; for the rest of the time it sleeps. Whoever makes something to be found calls [`Threads::call`] then.
+    /// Waits until `look` finds what is awaited: drives meanwhile if that is for the better, and sleeps for the rest of the
+    /// time. Whoever makes something to be found calls [`Threads::call`] then.
     pub(crate) fn attend<T>(
         &self,
+        awaited: Awaited,
         deadline: Option<std::time::Instant>,
         mut look: impl FnMut() -> Option<T>,
         sleep: impl FnOnce() -> T,
     ) -> Result<T> {
-        let mut visit = self.wheel.visit();
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        let mut visit = self.wheel.visit(awaited);
         let found = visit.drive(deadline, &mut look)?;
         Ok(found.unwrap_or_else(sleep))
     }
 
-    /// What a thread waits for in [`Threads::attend`] can be found.
-    pub(crate) fn call(&self) {
-        if self.wheel.call() {
+    /// What somebody may wait for in [`Threads::attend`] can be found.
+    pub(crate) fn call(&self, awaited: Awaited) {
+        if self.wheel.call(awaited) {
+            self.poller.notify();
+        }
+    }
+
+    /// Whatever somebody waits for who drives: it shall look.
+    pub(crate) fn call_all(&self) {
+        if self.wheel.has_guest() {
             self.poller.notify();
         }
     }

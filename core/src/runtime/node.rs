@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::*, fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant as Clock;
 
@@ -42,6 +42,7 @@ use super::outgoing::Outgoing;
 use super::share::{Inner, Runtime, forked};
 use super::stats::{Stats, Tally};
 use super::stream::Pipe;
+use super::wheel::Awaited;
 use super::{clock, resolver, threads};
 use crate::config::{self, Config};
 use crate::engine::{Counters, Engine, Input};
@@ -263,7 +264,7 @@ impl Node {
         shared.check_manual()?;
         shared.check_outside()?;
         let deadline = wait.deadline();
-        match shared.attend(deadline, || shared.inbox.look(), || shared.inbox.wait(deadline))? {
+        match shared.wait(deadline)? {
             Woke::Items => Ok(true),
             Woke::Wakeup | Woke::Timeout => Ok(false),
             Woke::Closed => Err(shared.why_not()),
@@ -275,7 +276,7 @@ impl Node {
         let shared = self.shared();
         shared.check_manual()?;
         shared.inbox.wakeup();
-        shared.call_visitors();
+        shared.call_readers();
         Ok(())
     }
 
@@ -358,8 +359,8 @@ pub(crate) struct Shared {
     slot: AtomicUsize,
     pub poked: AtomicBool,
     inbox: Inbox,
-    /// Threads that [`Shared::attend`].
-    visitors: AtomicUsize,
+    /// Threads that wait for it.
+    readers: AtomicUsize,
     queues: Mutex<Vec<Arc<Queue>>>,
     callbacks: Callbacks,
     /// Seeds whose names the resolver looks up. A slow one is not asked again meanwhile.
@@ -450,7 +451,7 @@ pub(crate) struct After {
 enum Wake {
     Joined(Sender<Answered>, Answered),
     Left(Sender<bool>, bool),
-    Replied(Sender<Result<Body>>, Result<Body>),
+    Replied(threads::Id, Sender<Result<Body>>, Result<Body>),
     Writable(Sender<()>),
     /// Of a question to many.
     Reader(Arc<Inbox>),
@@ -502,7 +503,7 @@ impl Shared {
             slot: AtomicUsize::new(usize::MAX),
             poked: AtomicBool::new(false),
             inbox: Inbox::new(bounds, false),
-            visitors: AtomicUsize::new(0),
+            readers: AtomicUsize::new(0),
             queues: Mutex::new(Vec::new()),
             log: LogRing::new(log.as_ref().map(|sink| sink.max_level)),
             callbacks: Callbacks::new(NEXT.fetch_add(1, Relaxed), log),
@@ -717,7 +718,7 @@ impl Shared {
         self.ending.0.lock().take();
         let live = self.live.lock().take();
         self.bury(live);
-        threads.iter().for_each(|threads| threads.call());
+        threads.iter().for_each(|threads| threads.call_all());
     }
 
     fn remove_from_driver(self: &Arc<Self>, control: &mut Control) {
@@ -796,7 +797,7 @@ impl Shared {
         self.inbox.close();
         self.close_queues();
         self.ending.0.lock().take();
-        self.call_visitors();
+        self.with_threads(|threads| threads.call_all());
         self.remove_from_driver(&mut self.control.lock());
     }
 
@@ -938,13 +939,16 @@ impl Shared {
 
     fn act_as(self: &Arc<Self>, who: Who, out: &mut Outbox, now: Now, mut after: After) -> Option<Instant> {
         loop {
-            let calls = after.tell || !after.wakes.is_empty();
             for wake in std::mem::take(&mut after.wakes) {
                 // Who has given up waiting is not missed.
                 let _ = match wake {
                     Wake::Joined(waiter, answered) => waiter.try_send(answered).is_ok(),
                     Wake::Left(waiter, told) => waiter.try_send(told).is_ok(),
-                    Wake::Replied(waiter, answer) => waiter.try_send(answer).is_ok(),
+                    Wake::Replied(thread, waiter, answer) => {
+                        let told = waiter.try_send(answer).is_ok();
+                        self.with_threads(|threads| threads.call(Awaited::Answer(thread)));
+                        told
+                    }
                     Wake::Writable(waiter) => waiter.try_send(()).is_ok(),
                     Wake::Reader(inbox) => {
                         inbox.announce();
@@ -964,9 +968,6 @@ impl Shared {
             out.events.iter().for_each(|event| self.log_event(event));
             if after.tell {
                 self.announce();
-            }
-            if calls {
-                self.call_visitors();
             }
             if after.poke {
                 self.poke_driver();
@@ -1086,36 +1087,44 @@ impl Shared {
 
     // --- calls that wait ---
 
-    /// Waits for what the sockets bring: until `look` finds it, or asleep. What is found is announced as ever, and then by
-    /// [`Shared::call_visitors`].
-    fn attend<T>(
-        &self,
-        deadline: Option<Clock>,
-        mut look: impl FnMut() -> Option<T>,
-        sleep: impl FnOnce() -> T,
-    ) -> Result<T> {
-        if let Some(found) = look() {
-            return Ok(found);
-        }
-        let Some(threads) = self.control.lock().threads.clone() else { return Ok(sleep()) };
-        self.visitors.fetch_add(1, SeqCst);
-        let found = threads.attend(deadline, look, sleep);
-        self.visitors.fetch_sub(1, SeqCst);
-        found
+    /// Until the inbox has something.
+    fn wait(&self, deadline: Option<Clock>) -> Result<Woke> {
+        self.readers.fetch_add(1, SeqCst);
+        let woke = self.attend(self.items(), deadline, || self.inbox.look(), || self.inbox.wait(deadline));
+        self.readers.fetch_sub(1, SeqCst);
+        woke
     }
 
-    /// Who drives while it waits for something of this node has to look whether it has come.
-    fn call_visitors(&self) {
-        // What has come before the number is read: who finds nothing has raised it before.
-        fence(SeqCst);
-        if self.visitors.load(SeqCst) > 0 {
-            self.with_threads(|threads| threads.call());
+    fn attend<T>(
+        &self,
+        awaited: Awaited,
+        deadline: Option<Clock>,
+        look: impl FnMut() -> Option<T>,
+        sleep: impl FnOnce() -> T,
+    ) -> Result<T> {
+        let threads = self.control.lock().threads.clone();
+        match threads {
+            Some(threads) => threads.attend(awaited, deadline, look, sleep),
+            // Not started, or stopped.
+            None => Ok(sleep()),
+        }
+    }
+
+    fn items(&self) -> Awaited {
+        Awaited::Items(&raw const *self as usize)
+    }
+
+    /// After the inbox has got something: who drives while it waits for that has to look. (The inbox's lock lies between
+    /// what it gets and this look at the number, as between the number and a reader's look: one of both sees the other.)
+    fn call_readers(&self) {
+        if self.readers.load(SeqCst) > 0 {
+            self.with_threads(|threads| threads.call(self.items()));
         }
     }
 
     fn poke_reader(&self) {
         self.inbox.poke();
-        self.call_visitors();
+        self.call_readers();
     }
 
     fn join(self: &Arc<Self>, contacts: &[&str], wait: Wait) -> Result<usize> {
@@ -1279,7 +1288,6 @@ impl Shared {
             self.queue_event(event);
         }
         self.announce();
-        self.call_visitors();
     }
 
     fn queue_event(&self, event: &Event) {
@@ -1299,6 +1307,7 @@ impl Shared {
     fn announce(self: &Arc<Self>) {
         if self.is_manual {
             self.inbox.announce();
+            self.call_readers();
         } else if !self.inbox.is_empty() {
             self.post();
         }
@@ -1329,7 +1338,10 @@ impl Shared {
 
     fn post(self: &Arc<Self>) {
         if !self.posted.load(Acquire) {
-            self.with_threads(|threads| self.post_to(&threads.dispatcher));
+            self.with_threads(|threads| {
+                self.post_to(&threads.dispatcher);
+                threads.call(Awaited::Callbacks);
+            });
         }
     }
 

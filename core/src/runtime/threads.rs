@@ -22,7 +22,7 @@ pub(crate) fn is_current(thread: &JoinHandle<()>) -> bool {
 }
 
 /// Which thread, while it lives.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(libc::pthread_t);
 
 pub(crate) fn current() -> Id {

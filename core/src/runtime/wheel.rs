@@ -1,24 +1,26 @@
 //! Who drives: the sockets and timers of a runtime are in one thread's hands at a time, and that thread holds the wheel.
 //!
-//! Mostly it is the runtime's own. But where a thread of the application waits for what comes, and does so again as soon
-//! as it has it, each message would wake two threads, one after the other: ours to read it, theirs to hear of it. So such
-//! a thread drives as long as it waits, and ours stands by (the pattern Leader/Followers; Schmidt et al., 2000).
+//! Mostly it is the runtime's own. But where a thread waits for what comes, and does so again as soon as it has it, each
+//! message would wake two threads, one after the other: ours to read it, theirs to hear of it. So such a thread drives as
+//! long as it waits, and ours stands by (the pattern Leader/Followers; Schmidt et al., 2000). It may be one of the
+//! application's, that waits for items or for an answer, or the one that runs callbacks.
 //!
 //! ```text
-//!         who has asked for it is called                waits again soon
-//!   OURS ───────────────────────────────▶ FREE ───────────────────────────────▶ GUEST
-//!    ▲                                    │  ▲                                    │
-//!    └── nobody takes it for PATIENCE ────┘  └──── what it waits for has come ────┘
+//!         what somebody who has asked for it awaits has come        waits again soon
+//!   OURS ─────────────────────────────────────────────────▶ FREE ────────────────────▶ GUEST
+//!    ▲                                                      │  ▲                         │
+//!    └───────────── nobody takes it for PATIENCE ───────────┘  └── what it awaits came ──┘
 //! ```
 //! Nobody is woken for a change of hands. Who waits again within SOON asks for the wheel; ours lays it down when it has
 //! brought what is waited for, and who waits again within SOON takes it up. Who does not, because its handler takes
-//! longer, has lost it: ours takes it after PATIENCE at the latest, and keeps it until somebody is as quick again.
-//! So one message in a row may lie for PATIENCE, and no second one.
+//! longer, has lost it: ours takes it after PATIENCE at the latest, and gives it to nobody before somebody was quick
+//! CAUTION times, or more where that happens again and again. So what others send, and timers, are held up for PATIENCE
+//! at most, and seldom.
 //!
-//! Only a thread that waits alone drives. Of several that wait each would have to wake the next, which is no better than
-//! ours waking all. Nor does a guest keep the wheel in a flood: there two threads, one that reads and one that handles,
-//! get on faster than one.
+//! Nor does a guest keep the wheel in a flood: there two threads, one that reads and one that handles, get on faster
+//! than one.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::driver::Driver;
@@ -31,8 +33,14 @@ use crate::error::Result;
 const SOON: Duration = Duration::from_micros(100);
 
 /// How long nobody may hold the wheel. With a guest in a loop ours looks after it as often. Chosen: it is small beside
-/// every interval of the protocol, and a thousand looks a second cost under one per cent of a core.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// every interval of the protocol, and two thousand looks a second cost about one per cent of a core.
+const PATIENCE: Duration = Duration::from_micros(500);
+
+/// How often somebody has to be quick after somebody was not: twice as often each time, as long as guests have it for
+/// fewer than RUN messages in a row. Chosen: with that about one message in a thousand has to wait for PATIENCE.
+const CAUTION: u64 = 32;
+const CAUTION_MAX: u64 = 1024;
+const RUN: u64 = 256;
 
 pub(crate) struct Wheel {
     state: Mutex<State>,
@@ -40,33 +48,51 @@ pub(crate) struct Wheel {
     ours: Condvar,
 }
 
+/// What a thread waits for: so that only who is meant is disturbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// Items in the inbox of the node at this address.
+    Items(usize),
+    /// The answer to what this thread has asked.
+    Answer(threads::Id),
+    /// Callbacks to run.
+    Callbacks,
+}
+
 struct State {
     holder: Holder,
-    /// Threads of the application that wait, whether they drive or sleep.
-    waiting: usize,
-    /// When the last of them had what it waited for.
-    left: Option<Instant>,
-    /// Who sleeps has asked for the wheel.
-    asked: bool,
-    /// What it waits for has come.
+    /// Who wants the wheel waits for this.
+    asked: Option<Awaited>,
+    /// It has come.
     called: bool,
+    /// So often somebody has to be quick before the wheel is to be had, and after the last loss had to.
+    caution: u64,
+    caution_before: u64,
     /// Ours is to take it at once.
     hurry: bool,
     /// Ours stands by without looking after it from time to time.
     asleep: bool,
-    /// How often a guest has laid it down.
+    /// How often a guest has laid it down, and had when ours did last.
     laid_down: u64,
+    laid_down_before: u64,
 }
 
 enum Holder {
     Ours,
-    Guest(threads::Id),
+    Guest(threads::Id, Awaited),
     Free {
         driver: Box<Driver>,
         since: Instant,
+        /// Who has laid it down.
+        by: threads::Id,
     },
     /// Nobody drives any more.
     Over,
+}
+
+thread_local! {
+    /// When this thread last had what it waited for, and at which wheel.
+    static LEFT: Cell<Option<(usize, Instant)>> = const { Cell::new(None) };
 }
 
 impl Wheel {
@@ -74,28 +100,30 @@ impl Wheel {
     pub(crate) fn new() -> Wheel {
         let state = State {
             holder: Holder::Ours,
-            waiting: 0,
-            left: None,
-            asked: false,
+            asked: None,
             called: false,
+            caution: 0,
+            caution_before: CAUTION / 2,
             hurry: false,
             asleep: false,
             laid_down: 0,
+            laid_down_before: 0,
         };
         Wheel { state: Mutex::new(state), ours: Condvar::new() }
     }
 
     // --- our own thread ---
 
-    /// After each round of ours: gives the driver away if a guest is about to take it, and stands by until it is back.
+    /// After each round of ours: gives the driver away if somebody is about to take it, and stands by until it is back.
     /// `None`: it has ended in a guest's hands.
     pub(crate) fn pass_round(&self, driver: Box<Driver>) -> Option<Box<Driver>> {
         let mut state = self.state.lock();
-        if !std::mem::take(&mut state.called) || state.waiting > 1 || driver.is_flooded() || driver.is_ending() {
+        if !std::mem::take(&mut state.called) || driver.is_flooded() || driver.is_ending() {
             return Some(driver);
         }
-        state.holder = Holder::Free { driver, since: Instant::now() };
-        state.asked = false;
+        state.holder = Holder::Free { driver, since: Instant::now(), by: threads::current() };
+        state.asked = None;
+        state.laid_down_before = state.laid_down;
         self.stand_by(state)
     }
 
@@ -106,12 +134,14 @@ impl Wheel {
             let until = match &state.holder {
                 Holder::Over => return None,
                 Holder::Free { since, .. } if state.hurry || *since + PATIENCE <= now => {
-                    state.hurry = false;
+                    if !std::mem::take(&mut state.hurry) {
+                        state.beware();
+                    }
                     return state.take(Holder::Ours);
                 }
                 Holder::Free { since, .. } => *since + PATIENCE,
-                Holder::Guest(_) | Holder::Ours if state.laid_down != seen => now + PATIENCE,
-                Holder::Guest(_) | Holder::Ours => {
+                Holder::Guest(..) | Holder::Ours if state.laid_down != seen => now + PATIENCE,
+                Holder::Guest(..) | Holder::Ours => {
                     state.asleep = true;
                     self.ours.wait(&mut state);
                     state.asleep = false;
@@ -125,43 +155,45 @@ impl Wheel {
 
     // --- those who wait ---
 
-    /// A thread of the application waits from now on, and may drive meanwhile.
-    pub(crate) fn visit(&self) -> Visit<'_> {
+    /// This thread waits from now on, and may drive meanwhile.
+    pub(crate) fn visit(&self, awaited: Awaited) -> Visit<'_> {
+        let (own, is_soon) = (threads::current(), self.was_here_just_now());
         let mut state = self.state.lock();
-        state.waiting += 1;
-        state.called = false;
-        let is_welcome = state.waiting == 1 && state.left.is_some_and(|at| at.elapsed() < SOON);
-        let driver = match state.holder {
-            Holder::Free { .. } if is_welcome && !state.hurry => state.take(Holder::Guest(threads::current())),
-            Holder::Free { .. } => {
+        let mut driver = None;
+        match state.holder {
+            Holder::Free { .. } if is_soon && !state.hurry => driver = state.take(Holder::Guest(own, awaited)),
+            // It had it, and comes back too late.
+            Holder::Free { by, .. } if !is_soon && by == own => {
+                state.beware();
                 self.hurry(&mut state);
-                None
             }
-            Holder::Ours => {
-                state.asked = is_welcome;
-                None
-            }
-            Holder::Guest(_) | Holder::Over => None,
-        };
-        Visit { wheel: self, driver, is_elsewhere: false }
+            Holder::Ours if is_soon && state.caution > 0 => state.caution -= 1,
+            Holder::Ours if is_soon => (state.asked, state.called) = (Some(awaited), false),
+            Holder::Free { .. } | Holder::Ours | Holder::Guest(..) | Holder::Over => {}
+        }
+        Visit { wheel: self, driver }
+    }
+
+    fn was_here_just_now(&self) -> bool {
+        LEFT.get().is_some_and(|(wheel, at)| wheel == self.address() && at.elapsed() < SOON)
+    }
+
+    fn address(&self) -> usize {
+        &raw const *self as usize
     }
 
     fn lay_down(&self, driver: Box<Driver>) {
         let mut state = self.state.lock();
-        let is_urgent = state.waiting > 1 || driver.is_flooded() || driver.is_ending();
-        state.holder = Holder::Free { driver, since: Instant::now() };
+        let is_urgent = driver.is_flooded() || driver.is_ending();
+        state.holder = Holder::Free { driver, since: Instant::now(), by: threads::current() };
         state.laid_down += 1;
         if is_urgent {
+            // Floods come one after the other.
+            state.caution = CAUTION;
             self.hurry(&mut state);
         } else if state.asleep {
             self.ours.notify_one();
         }
-    }
-
-    fn leave(&self) {
-        let mut state = self.state.lock();
-        state.waiting -= 1;
-        state.left = Some(Instant::now());
     }
 
     /// Ours takes it as soon as it can.
@@ -177,21 +209,25 @@ impl Wheel {
         self.ours.notify_one();
     }
 
-    /// What somebody waits for can be seen now, or may be. True: a guest on another thread drives, and has to look.
-    pub(crate) fn call(&self) -> bool {
+    /// What somebody may wait for has come, and can be seen. True: it is a guest on another thread, who drives, and has to
+    /// look.
+    pub(crate) fn call(&self, awaited: Awaited) -> bool {
         let mut state = self.state.lock();
-        state.called |= state.asked;
-        matches!(state.holder, Holder::Guest(thread) if thread != threads::current())
+        state.called |= state.asked == Some(awaited);
+        matches!(state.holder, Holder::Guest(thread, what) if what == awaited && thread != threads::current())
+    }
+
+    /// A guest on another thread drives.
+    pub(crate) fn has_guest(&self) -> bool {
+        matches!(self.state.lock().holder, Holder::Guest(thread, _) if thread != threads::current())
     }
 }
 
-/// A thread of the application that waits, until it is dropped.
+/// A thread that waits, until it is dropped.
 pub(crate) struct Visit<'a> {
     wheel: &'a Wheel,
     /// It drives.
     driver: Option<Box<Driver>>,
-    /// It is in a forked child, and touches no lock.
-    is_elsewhere: bool,
 }
 
 impl Visit<'_> {
@@ -211,7 +247,6 @@ impl Visit<'_> {
             }
             match driver.round(left) {
                 Some(driver) if driver.is_elsewhere() => {
-                    self.is_elsewhere = true;
                     std::mem::forget(driver);
                     return Err(forked());
                 }
@@ -225,17 +260,23 @@ impl Visit<'_> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        if !self.is_elsewhere {
-            self.wheel.leave();
-        }
+        LEFT.set(Some((self.wheel.address(), Instant::now())));
     }
 }
 
 impl State {
+    /// A guest did not come back in time.
+    fn beware(&mut self) {
+        let run = self.laid_down - self.laid_down_before;
+        let caution = if run < RUN { 2 * self.caution_before } else { self.caution_before / 2 };
+        self.caution_before = caution.clamp(CAUTION, CAUTION_MAX);
+        self.caution = self.caution_before;
+    }
+
     fn take(&mut self, holder: Holder) -> Option<Box<Driver>> {
         match std::mem::replace(&mut self.holder, holder) {
             Holder::Free { driver, .. } => Some(driver),
-            Holder::Ours | Holder::Guest(_) | Holder::Over => None,
+            Holder::Ours | Holder::Guest(..) | Holder::Over => None,
         }
     }
 }
@@ -297,7 +338,7 @@ mod tests {
     }
 
     fn has_guest(node: &Node) -> bool {
-        node.threads().is_some_and(|threads| matches!(threads.wheel.state.lock().holder, Holder::Guest(_)))
+        node.threads().is_some_and(|threads| threads.wheel.has_guest())
     }
 
     fn laid_down(node: &Node) -> u64 {
@@ -419,6 +460,15 @@ mod tests {
             drop(tell);
             b.release();
         });
+    }
+
+    #[test]
+    fn the_thread_of_callbacks_drives_as_well() {
+        let a = node("a", "thread", None, None);
+        let b = node("b", "thread", Some(&a), None);
+        meet(&a, 2);
+        ask_until_it_drives(&a, &b);
+        assert_eq!(b.stop(Wait::Forever), Ok(()));
     }
 
     #[test]

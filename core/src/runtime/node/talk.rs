@@ -10,6 +10,8 @@ use super::super::inbox::{Inbox, Item};
 use super::super::log::level;
 use super::super::message::{AnswerFn, Message, MessageFn};
 use super::super::stream::Stream;
+use super::super::threads;
+use super::super::wheel::Awaited;
 use super::{EVER, Live, MessageQueue, MixedQueue, Node, Shared, Wait, Wake, receive};
 use crate::engine::{Said, Sending};
 use crate::error::{Code, Error, Result};
@@ -20,7 +22,7 @@ use crate::time::{Duration, Now};
 
 /// Who waits for an answer.
 pub(super) enum Asker {
-    Thread(Sender<Result<Body>>),
+    Thread(threads::Id, Sender<Result<Body>>),
     Handler(AnswerFn),
 }
 
@@ -212,12 +214,13 @@ impl Shared {
             Wait::Forever => (None, None),
         };
         let (tell, told) = bounded(1);
-        let id = self.ask(to, body, timeout, Asker::Thread(tell))?;
+        let own = threads::current();
+        let id = self.ask(to, body, timeout, Asker::Thread(own, tell))?;
         let look = || match told.try_recv() {
             Err(TryRecvError::Empty) => None,
             found => Some(found.map_err(|_| RecvTimeoutError::Disconnected)),
         };
-        match self.attend(deadline, look, || receive(&told, deadline))? {
+        match self.attend(Awaited::Answer(own), deadline, look, || receive(&told, deadline))? {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
                 let _ = self.call(|live, out, _| live.engine.cancel(id, out));
@@ -421,7 +424,7 @@ impl Shared {
     /// Whoever waits for these is woken after the lock.
     pub(super) fn wake_asker(&self, live: &mut Live, id: u64, answer: Result<Body>, wakes: &mut Vec<Wake>) -> bool {
         match live.askers.remove(&id) {
-            Some(Asker::Thread(waiter)) => wakes.push(Wake::Replied(waiter, answer)),
+            Some(Asker::Thread(thread, waiter)) => wakes.push(Wake::Replied(thread, waiter, answer)),
             Some(Asker::Handler(f)) => {
                 self.inbox.push_answer(f, answer);
                 return true;
