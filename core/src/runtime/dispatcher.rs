@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::lock::{Condvar, Mutex};
 
-use super::driver::Threads;
 use super::node::Shared;
+use super::team::Threads;
 use super::wheel::Awaited;
 
 /// Items of one node before it is the next one's turn.

@@ -1,6 +1,7 @@
 //! Sockets, threads and the handle that an application holds.
 //!
-//! `node` is the way in; `driver` moves bytes and fires timers, with `udp` and `tcp` below it; `wheel` says on which thread;
+//! `node` is the way in; `driver` moves bytes and fires timers, with `udp` and `tcp` below it; `team` has the threads, and
+//! `wheel` says which of them drives;
 //! `inbox`, `callbacks` and `dispatcher` the way out to the application; `fork` what a forked child finds.
 
 mod address;
@@ -28,6 +29,7 @@ mod signal;
 mod stats;
 mod stream;
 mod tcp;
+mod team;
 #[allow(unsafe_code)]
 mod threads;
 #[allow(unsafe_code)]

@@ -39,7 +39,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::callbacks::{Callbacks, LogSink};
 use super::clock;
-use super::driver::{Threads, Wire};
+use super::driver::Wire;
 use super::fork::{self, Born};
 use super::inbox::{Bounds, Inbox, Woke};
 use super::log::LogRing;
@@ -47,6 +47,7 @@ use super::outgoing::Outgoing;
 use super::share::{Inner, Runtime, forked};
 use super::stats::{Stats, Tally};
 use super::stream::Pipe;
+use super::team::Threads;
 use crate::config::{self, Config};
 use crate::engine::{Counters, Engine};
 use crate::error::{Code, Error, Result};

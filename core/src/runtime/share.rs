@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::lock::Mutex;
 
-use super::driver::Threads;
 use super::fork::Born;
+use super::team::Threads;
 use crate::error::{Code, Error, Result};
 use crate::outbox::Outbox;
 

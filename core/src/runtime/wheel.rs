@@ -290,7 +290,7 @@ mod tests {
     use crate::config::Config;
     use crate::engine::Sending;
     use crate::error::Code;
-    use crate::runtime::driver::Command;
+    use crate::runtime::team::Command;
     use crate::runtime::{Node, NodeState, Runtime, Wait};
     use crate::view::EventKind;
 

@@ -8,10 +8,10 @@ use std::time::Instant as Clock;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded, select};
 
 use super::super::address::{DEFAULT_PORT, Target};
-use super::super::driver::Resolved;
 use super::super::lock::Mutex;
 use super::super::log::level;
 use super::super::resolver;
+use super::super::team::Resolved;
 use super::{Answered, EVER, NodeState, Shared, Wait, receive};
 use crate::error::{Code, Error, Result};
 use crate::time::Duration;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 use std::time::Instant as Clock;
 
-use super::super::driver::{Command, Threads};
 use super::super::log::level;
 use super::super::open::Opened;
+use super::super::team::{Command, Threads};
 use super::super::{clock, open, threads};
 use super::{Control, Last, Live, NodeState, Phase, Shared, Started, Wait};
 use crate::error::{Code, Error, Result};

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_channel::{Sender, bounded};
 
 use super::super::callbacks::LogSink;
-use super::super::driver::Command;
 use super::super::log::level;
 use super::super::share::Runtime;
+use super::super::team::Command;
 use super::super::{clock, resolver};
 use super::thought::Thought;
 use super::{Adopt, Node, NodeState, Wait};

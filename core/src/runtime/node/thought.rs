@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering::*;
 use crossbeam_channel::Sender;
 
 use super::super::callbacks::panic_text;
-use super::super::driver::{Command, Resolved, Threads, Wire};
+use super::super::driver::Wire;
 use super::super::inbox::Inbox;
 use super::super::outgoing::Outgoing;
 use super::super::stream::Pipe;
+use super::super::team::{Command, Resolved, Threads};
 use super::super::wheel::Awaited;
 use super::super::{clock, threads};
 use super::{Answered, Gatherer, Live, NodeState, Shared, Told};
