@@ -5,8 +5,8 @@
 //! accepted  Stranger ──first valid record──▶ Open { run }
 //! ```
 //! A link belongs to the run that its first valid record came from; a record of another run ends it. Packets wait
-//! unsealed in a queue that is bounded in bytes, and are sealed in the order in which they leave. All links live on the
-//! driver's thread and need no lock.
+//! unsealed in a queue that is bounded in bytes, and are sealed in the order in which they leave. All links are the
+//! driver's own and need no lock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};

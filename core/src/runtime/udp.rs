@@ -232,7 +232,7 @@ impl Udp {
     pub(crate) fn errors(&self, _each: impl FnMut(SocketAddr, bool)) {}
 }
 
-/// Buffers for received datagrams, shared by all sockets of one driver thread. Only touched pages cost.
+/// Buffers for received datagrams, shared by all sockets of one driver. Only touched pages cost.
 pub(crate) struct Receiver {
     data: Box<[u8]>,
     #[cfg(target_os = "linux")]

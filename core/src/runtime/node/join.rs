@@ -19,6 +19,9 @@ use crate::time::Duration;
 /// How long `leave(Wait::Now)` tries to tell peers.
 const LEAVE_TIME: Duration = Duration::from_secs(5);
 
+/// How much longer than the engine a farewell waits: for where nobody has come to its timer in time.
+const GRACE: Duration = Duration::from_secs(1);
+
 impl Shared {
     pub(super) fn join(self: &Arc<Self>, contacts: &[&str], wait: Wait) -> Result<usize> {
         self.check()?;
@@ -156,7 +159,8 @@ impl Shared {
             return Ok(());
         }
         let untold = "left, but not enough peers acknowledged it; others may take this node for dead";
-        match receive(&told, deadline) {
+        // The engine keeps the time and says when it is over: who hears E_TIMEOUT finds the node LEFT.
+        match receive(&told, deadline.and_then(|at| at.checked_add(GRACE))) {
             Ok(true) => Ok(()),
             Ok(false) | Err(RecvTimeoutError::Timeout) => Err(Error::new(Code::Timeout, untold)),
             Err(RecvTimeoutError::Disconnected) => Err(self.interrupted()),

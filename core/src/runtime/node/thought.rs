@@ -59,7 +59,7 @@ pub(super) enum Who {
 }
 
 impl Shared {
-    /// On the driver's thread. None: there is no engine any more.
+    /// For who drives. None: there is no engine any more.
     pub(crate) fn think<T>(
         self: &Arc<Self>,
         out: &mut Outbox,
@@ -188,7 +188,7 @@ impl Shared {
         true
     }
 
-    /// Carries out what the engine concluded, on the driver's thread. Answers with the engine's deadline.
+    /// Carries out what the engine concluded, for who drives. Answers with the engine's deadline.
     pub(crate) fn act(self: &Arc<Self>, out: &mut Outbox, now: Now, after: After) -> Option<Instant> {
         self.act_as(Who::Driver, out, now, after)
     }
