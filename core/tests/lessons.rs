@@ -199,6 +199,21 @@ fn who_left_stays_left_whatever_a_sleeper_says() {
     }
 }
 
+/// Local health takes a mass death for a fault of one's own, and looks the more seldom the more have died (swarm seed 7003408:
+/// after 189 s one of two survivors still listed two others).
+#[test]
+fn a_few_survivors_of_a_mass_death_see_it_within_a_minute() {
+    for (seed, n, left) in (0..10).flat_map(|seed| [(seed, 20, 2), (seed, 50, 3), (seed, 100, 10)]) {
+        let (mut world, nodes) = formed(seed, n);
+        nodes[left..].iter().for_each(|&i| world.power_off(i));
+        let dead = |w: &mut World| {
+            let mut about = nodes[left..].iter();
+            about.all(|&of| nodes[..left].iter().all(|&i| w.state(i, of) == Some(MemberState::Dead)))
+        };
+        assert!(world.run_until(secs(60), dead).is_some(), "seed {seed}: {left} of {n} are left");
+    }
+}
+
 #[test]
 fn a_pause_of_a_second_and_a_half_kills_nobody_with_and_without_the_buddy_system() {
     for (buddy, seed) in [true, false].into_iter().flat_map(|buddy| (0..10).map(move |seed| (buddy, seed))) {

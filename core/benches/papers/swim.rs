@@ -80,6 +80,7 @@ fn false_positives(seed: u64, loss: f64, k: usize, periods: u64) -> Measured {
         ("stream_ping", "false"),
         ("suspicion_probes", "0"),
         ("local_health_max", "0"),
+        ("nacks", "false"),
         // Suspicions last: here their number counts and not what becomes of them.
         ("suspicion_mult", "50.0"),
     ]);

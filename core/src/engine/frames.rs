@@ -163,7 +163,7 @@ impl Engine {
             }
             Frame::Nack { seq } => {
                 self.counters.nacks += 1;
-                if self.probe.on_nack(seq) {
+                if self.probe.on_nack(by.run, seq) {
                     self.touch(now, out);
                 }
             }

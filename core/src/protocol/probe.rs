@@ -27,16 +27,21 @@
 //!
 //! Lifeguard §IV-A: a member whose own probes fail, or whose relays do not even answer NACK, or who is
 //! late itself, has reason to doubt itself: `health` rises, and with it the timeouts and the time between probes.
+//!
+//! Departure: when most members die at once most relays do, too; the survivors would doubt themselves nine-fold, and need
+//! minutes to see it. So whoever answered us last is among those who are asked, and its NACK clears us: the others died with
+//! the target. Who is cleared looks at two more members at once, and finds from silent one to silent one what died together.
 
 use alloc::vec::Vec;
 
 use super::Cx;
 use crate::config::{Config, Detector, Membership, ProbeOrder};
 use crate::id::{COUNTER_MAX, Peer, RunId};
-use crate::members::{self, Entry, Members, PART_BITS, Place};
+use crate::members::{self, DRAW_MAX, Entry, Members, PART_BITS, Place};
 use crate::outbox::{Destination, Via};
 use crate::rng::mix;
 use crate::time::{Duration, Instant, nanos};
+use crate::view::MemberState;
 use crate::wire::frame::Frame;
 
 /// Probes under way at once: the round's own and those that suspicions ask for. More are not begun.
@@ -50,6 +55,9 @@ const GRID: u64 = 16;
 
 /// Pings whose late ACK we still recognise.
 const RECENT: usize = 32;
+
+/// Whom we ping at once where one was silent.
+const LOOK_AROUND: usize = 2;
 
 #[derive(Debug)]
 pub struct Probe {
@@ -68,6 +76,10 @@ pub struct Probe {
     missed: u8,
     /// When the latest of them was decided.
     judged: Instant,
+    /// Who answered last. It is asked first to help: most often somebody who can.
+    answered: Option<RunId>,
+    /// So many probes since then ended without a word from anybody.
+    unheard: u32,
     /// Who did not answer the last one that was missed: once more says something about it, and nothing about our link.
     silent: Option<RunId>,
     /// Who answered by stream, as long as it has not answered by datagram, too.
@@ -96,8 +108,17 @@ struct Flight {
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    Direct { until: Instant },
-    Indirect { until: Instant, asked: u32, nacks: u32 },
+    Direct {
+        until: Instant,
+    },
+    /// `sure`: who answered last before that was asked to help; `cleared`: and said NACK.
+    Indirect {
+        until: Instant,
+        asked: u32,
+        nacks: u32,
+        sure: Option<RunId>,
+        cleared: bool,
+    },
 }
 
 /// A ping that we sent on another's behalf.
@@ -149,6 +170,8 @@ impl Probe {
             health: 0,
             missed: 0,
             judged: Instant::ZERO,
+            answered: None,
+            unheard: 0,
             silent: None,
             streamed: None,
         }
@@ -243,17 +266,41 @@ impl Probe {
                     let stage = self.ask_others(cx, members, self.flights[i], entry);
                     self.flights[i].stage = stage;
                 }
-                Stage::Indirect { asked, nacks, .. } => {
+                Stage::Indirect { asked, nacks, cleared, .. } => {
+                    self.unheard += u32::from(nacks == 0);
                     let flight = self.flights.swap_remove(i);
                     // Lifeguard §IV-A: relays that can answer NACK and do not speak against us, not the target.
-                    let doubt = if cx.config.nacks && asked > 0 { asked - nacks.min(asked) } else { 1 };
-                    self.doubt_ourselves(doubt, cx.config);
+                    let helpers = asked.min(cx.config.indirect_checks as u32);
+                    match cx.config.nacks && asked > 0 {
+                        true if cleared => {
+                            self.health = self.health.saturating_sub(1);
+                            self.look_around(cx, members);
+                        }
+                        true => self.doubt_ourselves(helpers - nacks.min(helpers), cx.config),
+                        false => self.doubt_ourselves(1, cx.config),
+                    }
                     return Some(flight.peer);
                 }
             }
         }
         self.round(cx, members);
         None
+    }
+
+    /// Where one is silent others may be: machines fail together. If they do, whom we find here leads to others again.
+    fn look_around(&mut self, cx: &mut Cx<'_>, members: &Members) {
+        let mut drawn = [None; LOOK_AROUND];
+        let mut free = drawn.iter_mut();
+        let fresh = |e: &Entry| e.status == MemberState::Alive && self.flights.iter().all(|f| f.run != e.run);
+        members.draw(
+            cx.rng,
+            LOOK_AROUND,
+            |e| !fresh(e),
+            |peer, _| free.next().into_iter().for_each(|place| *place = Some(peer)),
+        );
+        for (peer, entry) in drawn.into_iter().flatten().filter_map(|peer| Some((peer, members.get(peer)?))) {
+            self.ping(cx, members, peer, entry);
+        }
     }
 
     /// SWIM §3.1: in each period, one member is pinged.
@@ -361,21 +408,25 @@ impl Probe {
         let mut asked = 0;
         let request = Frame::PingReq { seq: flight.seq, target: flight.run, addr: target.addr() };
         let (rng, out) = (&mut *cx.rng, &mut *cx.out);
-        members.draw(
-            rng,
-            cx.config.indirect_checks,
-            |e| e.run == flight.run,
-            |_, relay| {
-                out.send(relay.to(), &request);
-                asked += 1;
-            },
-        );
+        let mut ask = |relay: &Entry| {
+            out.send(relay.to(), &request);
+            asked += 1;
+        };
+        // NACKs tell how we are ourselves (SWIM has none): who answered last will again, if we are well. Of others few may be
+        // left: who hears nobody asks more of them.
+        let unheard = if cx.config.nacks { self.unheard as usize } else { 0 };
+        let most = (cx.config.indirect_checks * (1 + unheard)).min(DRAW_MAX);
+        let sure = self.answered.filter(|&run| run != flight.run && cx.config.nacks && most > 0);
+        let sure = sure.and_then(|run| members.get(members.find(run)?)).filter(|e| e.is_live());
+        sure.into_iter().for_each(&mut ask);
+        let skip = |e: &Entry| e.run == flight.run || sure.is_some_and(|sure| sure.run == e.run);
+        members.draw(rng, most - usize::from(sure.is_some()), skip, |_, relay| ask(relay));
         if cx.config.stream_ping {
             let to = Destination { via: Via::Stream, ..target.to() };
             cx.out.send(to, &self.question(flight.seq, cx.now.mono, members));
         }
         let until = cx.now.mono + cx.config.probe_indirect_timeout * (self.health + 1);
-        Stage::Indirect { until, asked, nacks: 0 }
+        Stage::Indirect { until, asked, nacks: 0, sure: sure.map(|e| e.run), cleared: false }
     }
 
     /// Another cannot reach `target` and asks us to try.
@@ -415,6 +466,7 @@ impl Probe {
         let sent = self.recent[seq as usize % RECENT].filter(|s| s.seq == seq);
         let flight = self.flights.iter().position(|f| f.seq == seq);
         let run = flight.map(|i| self.flights[i].run).or_else(|| sent.map(|s| s.run))?;
+        (self.answered, self.unheard) = (Some(from), 0);
         let direct = from == run;
         let by_stream = flight
             .is_some_and(|i| direct && via == Via::Stream && matches!(self.flights[i].stage, Stage::Indirect { .. }));
@@ -436,10 +488,12 @@ impl Probe {
 
     /// A relay is well, and could not reach the target either.
     /// False: it answers nothing that we asked.
-    pub fn on_nack(&mut self, seq: u64) -> bool {
+    pub fn on_nack(&mut self, from: RunId, seq: u64) -> bool {
         let flight = self.flights.iter_mut().find(|f| f.seq == seq);
-        if let Some(Flight { stage: Stage::Indirect { nacks, .. }, .. }) = flight {
+        if let Some(Flight { stage: Stage::Indirect { nacks, sure, cleared, .. }, .. }) = flight {
             *nacks += 1;
+            *cleared |= *sure == Some(from);
+            (self.answered, self.unheard) = (Some(from), 0);
             return true;
         }
         false
@@ -754,7 +808,7 @@ mod tests {
             let mut p = prober(20);
             let seq = p.ping(2);
             p.wait(300);
-            (0..nacks).for_each(|_| assert!(p.probe.on_nack(seq)));
+            (0..nacks).for_each(|_| assert!(p.probe.on_nack(run(3), seq)));
             p.wait(300);
             assert_eq!(p.probe.health(), 3 - nacks);
         }
@@ -765,6 +819,41 @@ mod tests {
             let seq = p.ping(2);
             p.ack(2, seq);
             assert_eq!(p.probe.health(), left);
+        }
+    }
+
+    /// Who was well before the target fell silent, and says NACK, shows that so are we.
+    #[test]
+    fn who_is_cleared_and_found_one_silent_looks_at_two_more() {
+        for (by, health, pings) in [(3, 1, 2), (4, 4, 0)] {
+            let mut p = prober(20);
+            let seq = p.ping(3);
+            p.ack(3, seq);
+            p.probe.doubt_ourselves(2, &p.config);
+            let seq = p.ping(2);
+            p.wait(900);
+            assert!(p.probe.on_nack(run(by), seq));
+            p.sent(|_| true);
+            assert!(p.wait(900).is_some());
+            let begun = p.sent(|f| matches!(f, Frame::Ping { seq: s, .. } if *s > seq)).len();
+            assert_eq!((p.probe.health(), begun), (health, pings), "NACK from {by}");
+        }
+    }
+
+    #[test]
+    fn who_answered_last_is_asked_to_help_and_more_are_where_nobody_answers() {
+        let mut p = prober(60);
+        p.config.probe_interval = Duration::from_secs(100_000);
+        let seq = p.ping(9);
+        p.ack(9, seq);
+        for id in 10..20 {
+            let seq = p.ping(id);
+            let unheard = p.probe.unheard as usize;
+            p.wait(10_000);
+            let helpers = p.sent(|f| matches!(f, Frame::PingReq { seq: s, .. } if *s == seq));
+            assert_eq!((helpers.len(), helpers[0]), ((3 + 3 * unheard).min(16), to(9)), "{unheard} without a word");
+            p.wait(10_000);
+            assert!(p.probe.unheard as usize > unheard);
         }
     }
 
