@@ -218,6 +218,8 @@ impl Plumtree {
             if cx.now.mono - Duration::from_millis(age) < self.born {
                 let upto = upto.min(origin.top);
                 self.skip(cx, run, upto);
+                // It is not for us, but others who were here may have missed it.
+                self.stir(cx);
             }
             return;
         } else if let Some(repair) = &mut origin.repair {
