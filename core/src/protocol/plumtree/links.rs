@@ -7,6 +7,7 @@ use super::{Cx, Plumtree};
 use crate::id::RunId;
 use crate::members::Members;
 use crate::outbox::{Destination, Via};
+use crate::rng::mix;
 use crate::wire::frame::{Frame, Graft, Ihave, Spans};
 
 /// Neighbours: a bit for each.
@@ -20,6 +21,8 @@ const SHARED_THRESHOLD: u32 = 3;
 pub(super) struct Link {
     pub run: RunId,
     pub to: Destination,
+    /// Which messages are announced here: a number that both ends agree on.
+    pub turn: u64,
 }
 
 impl Plumtree {
@@ -30,7 +33,8 @@ impl Plumtree {
             return;
         }
         let Some(slot) = self.links.iter().position(Option::is_none) else { return };
-        self.links[slot] = Some(Link { run, to });
+        let turn = mix(members.local().run.get() ^ run.get());
+        self.links[slot] = Some(Link { run, to, turn });
         self.shared &= !(1 << slot);
         for lazy in self.origins.values_mut().filter_map(|origin| origin.lazy.as_mut()) {
             *lazy &= !(1 << slot);

@@ -205,7 +205,7 @@ impl Plumtree {
         // What waits for a verdict may yet be had.
         let judged = self.judging.first_of(run).map_or(u64::MAX, |seq| seq - 1);
         let gone = gone(&origin.seen, &self.window, run, spans).map(|gone| gone.min(judged));
-        if let Some(gone) = gone.filter(|&gone| gone > before) {
+        if let Some(gone) = gone.filter(|&gone| gone > before && gone >= first) {
             self.counts.gone += 1;
             cx.out.send(from, &Frame::Gone { origin: run, upto: gone, before: false, age: 0 });
         }
@@ -221,6 +221,9 @@ impl Plumtree {
                 // It is not for us, but others who were here may have missed it.
                 self.stir(cx);
             }
+            return;
+        } else if upto < origin.seen.next() {
+            // Nothing that we miss: asked again at once it would say the same.
             return;
         } else if let Some(repair) = &mut origin.repair {
             note(&mut repair.gone, from, upto);
