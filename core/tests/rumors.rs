@@ -111,6 +111,40 @@ fn each_member_tells_it_so_many_times_and_no_more() {
     }
 }
 
+/// Swarm seed 10001689: two members told each other the same large messages four times each, for minutes.
+#[test]
+fn what_only_a_link_carries_is_told_no_more_often_than_there_are_others() {
+    for (n, origin, others) in [(2, 1, 0), (3, 2, 1), (4, 3, 2), (6, 4, 4)] {
+        let (mut world, nodes) = formed(3, n, |_| rumors());
+        world.broadcast(nodes[0], "", &[7; 13_000]).expect("there is room");
+        world.run_for(secs(60));
+        for &i in &nodes {
+            let told = if i == nodes[0] { origin } else { others };
+            assert_eq!(world.engine(i).counters().broadcast_pushes, told, "{} of {n}", world.name(i));
+            let still = world.engine(i).loads().into_iter().find(|load| load.name == "broadcasts still told");
+            assert_eq!(still.map(|load| load.len), Some(0), "{} of {n}", world.name(i));
+            assert_eq!(world.messages(i).len(), usize::from(i != nodes[0]));
+        }
+    }
+}
+
+/// It was held in readiness until the window closed, since nobody tells the origin.
+#[test]
+fn where_nobody_lists_all_a_rumor_that_the_neighbours_know_is_over() {
+    let config = |_| rumors_with(|c| c.membership = Membership::Partial);
+    let (mut world, nodes) = formed(4, 12, config);
+    let mut said = Said::new();
+    for &i in &nodes {
+        say(&mut world, i, &mut said);
+    }
+    world.run_for(secs(10));
+    check(&world, &nodes, &said);
+    for &i in &nodes {
+        let still = world.engine(i).loads().into_iter().find(|load| load.name == "broadcasts still told");
+        assert_eq!(still.map(|load| load.len), Some(0), "{}", world.name(i));
+    }
+}
+
 #[test]
 fn a_round_tells_fanout_members_a_batch() {
     let config = || rumors_with(|c| (c.rumor_fanout, c.rumor_batch, c.rumor_mult) = (2, 4_096, 1));

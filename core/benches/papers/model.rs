@@ -1,4 +1,5 @@
-//! SWIM as its paper has it, in rounds and messages, without a network beneath: what ours is measured against.
+//! SWIM as its paper has it, in rounds and messages, without a network beneath: what ours is measured against. And rumors in
+//! lock step.
 
 use std::collections::BTreeMap;
 
@@ -330,4 +331,39 @@ impl Group {
             }
         }
     }
+}
+
+/// A rumor, in lock step: in each round all who have it push it to `fanout` others by lot. After how many rounds does the last
+/// have it?
+pub fn rounds_until_all_know(seed: u64, n: usize, fanout: usize) -> f64 {
+    let mut rng = Rng::new(seed);
+    // Who has it stands before who has it not.
+    let (mut who, mut place): (Vec<usize>, Vec<usize>) = ((0..n).collect(), (0..n).collect());
+    let mut know = 1;
+    for round in 1.. {
+        let tellers = know;
+        for at in 0..tellers {
+            let teller = who[at];
+            let mut told = Vec::with_capacity(fanout);
+            while told.len() < fanout {
+                let other = rng.index(n);
+                if other != teller && !told.contains(&other) {
+                    told.push(other);
+                }
+            }
+            for other in told {
+                if place[other] < know {
+                    continue;
+                }
+                let (at, first) = (place[other], who[know]);
+                who.swap(at, know);
+                (place[other], place[first]) = (know, at);
+                know += 1;
+            }
+        }
+        if know == n {
+            return f64::from(round);
+        }
+    }
+    unreachable!("the rounds do not end")
 }

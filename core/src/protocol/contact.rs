@@ -394,7 +394,8 @@ impl Contacts {
                 }
                 1 => {
                     let dead = members.gone().filter(|(_, e)| e.status == MemberState::Dead);
-                    let doubted = members.live().filter(|_| self.doubts);
+                    let me = members.local().run;
+                    let doubted = members.live().filter(|(_, e)| self.doubts && e.run != me);
                     pick(cx.rng, dead.chain(doubted).map(|(_, e)| e.addr()))
                 }
                 _ => pick(cx.rng, self.remembered.iter().copied()),

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | goes to | eager neighbours | `rumor_fanout` members by lot, in each round; where nobody lists all, neighbours that may not have it |
 //! | when | at once | in rounds, a [`Rhythm`]: soon for the first time, then each `gossip_interval` |
-//! | how often | once | `rumor_mult` · ⌈log10(n + 1)⌉ times; in one round only, where it was missed before |
+//! | how often | once | `rumor_mult` · ⌈log10(n + 1)⌉ times; in one round only, where it was missed before; what only a link carries, no more often than there are others but its origin |
 //! | by | the link with that neighbour | a datagram, where it fits; to each member `rumor_batch` in a round |
 //! | announced to | lazy neighbours | nobody: what all missed is found by comparing vectors |
 //! | a gap is asked for after | `gossip_flush` | two `gossip_interval`: it is on its way, most likely |
@@ -200,21 +200,25 @@ impl Plumtree {
 
     /// What one member is told in a round.
     fn tell_one(&mut self, cx: &mut Cx<'_>, members: &Members, to: Destination, slot: Option<u8>) {
-        let limit = rhythm::times(cx.config.rumor_mult, members.live_len());
+        let (me, limit) = (members.local().run, rhythm::times(cx.config.rumor_mult, members.live_len()));
         let linked = self.links.iter().enumerate().fold(0, |all, (slot, link)| all | u16::from(link.is_some()) << slot);
         let (mut at, mut bytes, last) = (Bound::Unbounded, 0, self.rumors.turns);
         while let Some((&place, &hot)) = self.rumors.hot.range((at, Bound::Unbounded)).next() {
             at = Bound::Excluded(place);
             let ((told, turn), (run, seq)) = (place, hot.id);
-            if turn > last || to.run == Some(run) {
+            if turn > last {
                 continue;
             }
             let (Some(kept), Some(origin)) = (self.window.get_mut(run, seq), self.origins.get(&run)) else {
                 self.rumors.hot.remove(&place);
                 continue;
             };
-            if slot.is_some_and(|slot| kept.had >> slot & 1 == 1) {
-                if kept.had & linked == linked {
+            let bit = slot.map_or(0, |slot| 1 << slot);
+            let others = members.live_len().saturating_sub(1 + usize::from(run != me));
+            if to.run == Some(run) || kept.had & bit != 0 {
+                kept.had |= bit;
+                let all_know = if slot.is_some() { kept.had & linked == linked } else { others == 0 };
+                if all_know {
                     self.rumors.hot.remove(&place);
                 }
                 continue;
@@ -223,12 +227,15 @@ impl Plumtree {
                 return;
             }
             bytes += kept.body.len();
-            kept.had |= slot.map_or(0, |slot| 1 << slot);
+            let by_link = kept.body.len() > cx.config.max_datagram;
+            kept.had |= bit;
             let way = Way { repair: hot.repair, own: false, lot: true };
             cx.out.send(to, &Frame::Gossip(origin.gossip(cx.config, cx.now.mono, hot.id, kept, way)));
             self.counts.pushed += 1;
             self.rumors.hot.remove(&place);
             let most = if hot.repair { limit.min(cx.config.rumor_fanout) } else { limit };
+            // A link loses nothing: among few, all were told.
+            let most = if by_link { most.min(others) } else { most };
             if (told as usize) + 1 < most {
                 self.rumors.put(told + 1, hot);
             }

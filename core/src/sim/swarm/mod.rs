@@ -38,6 +38,7 @@ use crate::config::{Config, Detector, Membership};
 use crate::engine::Mutant;
 use crate::id::RunId;
 use crate::protocol::suspicion;
+use crate::rhythm;
 use crate::rng::mix;
 use crate::time::{Duration, Instant};
 use crate::view::{EventKind, MemberState};
@@ -743,6 +744,7 @@ impl<'a> Swarm<'a> {
             // Who was taken for dead, and has nothing to say, asks so often.
             self.run_until(self.world.now().mono + self.config.sync_interval * 3)?;
         }
+        self.end_rumors()?;
         self.agree()?;
         let core = self.core();
         let before: Vec<usize> = core.iter().map(|&i| self.world.events(i).len()).collect();
@@ -818,6 +820,34 @@ impl<'a> Swarm<'a> {
             Some((i, what)) => Err(self.broken(Rule::Delivered, Some(i), what)),
             None => Ok(()),
         }
+    }
+
+    /// Rumors of the bad times are told to their end: each a few times, and of large ones one in a round.
+    fn end_rumors(&mut self) -> Result<(), Violation> {
+        let config = &self.config;
+        let times = rhythm::times(config.rumor_mult, self.world.len()) as u32;
+        // A clock may be slow.
+        let round = config.gossip_interval.max(config.gossip_interval_max) * 11 / 10;
+        let (i, hot) = self.hottest();
+        let end = self.world.now().mono + round * times * (hot as u32 + 1);
+        while self.hottest().1 > 0 {
+            if self.world.now().mono > end {
+                let what = format!("told {hot} rumors when all agreed, and still tells {}", self.hottest().1);
+                return Err(self.broken(Rule::Peace, Some(i), what));
+            }
+            self.run_until(self.world.now().mono + round)?;
+        }
+        Ok(())
+    }
+
+    /// Who still tells the most rumors, and how many.
+    fn hottest(&mut self) -> (NodeIndex, usize) {
+        let core = self.core();
+        let hot = |i: NodeIndex| {
+            let loads = self.world.engine(i).loads();
+            loads.iter().find(|load| load.name == "broadcasts still told").map_or(0, |load| load.len)
+        };
+        core.into_iter().map(|i| (i, hot(i))).max_by_key(|&(_, hot)| hot).unwrap_or_default()
     }
 
     /// Packets that `n` nodes may send in a minute of peace: a ping and its answer each period, a digest each
