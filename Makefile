@@ -31,13 +31,14 @@ PYTHON_FILES := $(shell find python -type f -not -path '*/__pycache__/*' -not -p
                   -not -path '*/.*' 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help tools demo sim test test-rust test-python test-docs test-install lint bench papers papers-full soak swarm release install uninstall clean
+.PHONY: help tools demo sim test test-rust test-python test-docs test-install lint bench bench-peers papers papers-full soak swarm release install uninstall clean
 
 help:
 	@echo 'make demo       five processes, C and Python: they find each other, lose one, get it back; under a minute'
 	@echo 'make test       every test: Rust, C, C++, Python, the documentation, the installed library, the demo'
 	@echo 'make lint       formatting and static checks'
 	@echo 'make bench      figures of this machine beside those of others; about a quarter of an hour'
+	@echo 'make bench-peers bruit and its peers on the same works in one run; ARGS=--quick: ten minutes; docs/PEERS.md'
 	@echo 'make papers     simulated: what papers say beside what we do; papers-full: as large as the papers'
 	@echo 'make soak       false deaths on a busy machine, MINUTES=$(MINUTES)'
 	@echo "make sim        simulated clusters: ARGS='nodes=100 loss=0.1 kill=3 trials=20', or files such as examples/sim/crash.scn"
@@ -117,6 +118,7 @@ test-rust: tools
 test-python: $(VENV)/wheel $(VENV)/tested-with
 	$(SAY) 'Python tests'
 	$(BIN)/python -m pytest -q python/tests
+	$(BIN)/python -m pytest -q bench/tests
 
 test-docs: $(LIB) $(VENV)/wheel $(VENV)/tested-with
 	$(SAY) 'examples in README.md and docs/'
@@ -132,6 +134,7 @@ lint: tools $(VENV)/tested-with $(VENV)/wheel
 	$(CARGO) check --quiet --package bruit-core --no-default-features
 	$(BIN)/ruff check demo bench tests python examples
 	cd python && ../$(BIN)/mypy src
+	cd bench/side_by_side && ../../$(BIN)/mypy --strict .
 
 # Optimised: ten times as fast, which is worth the build.
 sim: tools
@@ -159,6 +162,11 @@ bench: tools build/bench/callbacks build/bench/wheel
 	$(CARGO) bench --quiet --package bruit-core --bench messages
 	build/bench/callbacks
 	PYTHONPATH=build/bench/python $(BIN)/python bench/callbacks.py
+
+# Each peer is built or installed below build/peers, and measured as its users would use it; who cannot be had is named.
+# matplotlib draws the pictures.
+bench-peers: $(VENV)/tested-with
+	$(BIN)/python bench/side_by_side $(ARGS)
 
 # In the simulated world: the same figures on every machine. BRUIT_UPDATE=1 accepts new ones.
 PAPERS = $(CARGO) bench --quiet --package bruit-core --features bruit-core/sim --bench papers

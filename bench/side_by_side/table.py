@@ -1,0 +1,106 @@
+"""Results as tables, and as words: above each table stands where bruit loses."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Optional
+
+from samples import Results, Summary, number
+from works import Column, Table
+
+OURS = "bruit"
+
+
+def cell(summary: Optional[Summary]) -> str:
+    if summary is None:
+        return ""
+    if summary.rounds == 1 or summary.least == summary.most:
+        return number(summary.median)
+    return f"{number(summary.median)} ({number(summary.least)}–{number(summary.most)})"
+
+
+def rows(results: Results, table: Table) -> list[tuple[str, list[str]]]:
+    """By entrant, for those who have any figure of it."""
+    found = []
+    for name in results.entrants:
+        cells = [cell(results.summary(column.work, name, column.figure)) for column in table.columns]
+        if any(cells):
+            found.append((name, cells))
+    return found
+
+
+def losses(results: Results, column: Column) -> list[tuple[str, Summary]]:
+    """Who has a better median than bruit, the best first."""
+    ours = results.summary(column.work, OURS, column.figure)
+    if ours is None:
+        return []
+    better = []
+    for name, entrant in results.entrants.items():
+        theirs = results.summary(column.work, name, column.figure)
+        if entrant.peer == OURS or theirs is None:
+            continue
+        if theirs.median > ours.median if column.more_is_better else theirs.median < ours.median:
+            better.append((name, theirs))
+    return sorted(better, key=lambda pair: pair[1].median, reverse=column.more_is_better)
+
+
+def loss_text(results: Results, column: Column) -> Optional[str]:
+    better = losses(results, column)
+    ours = results.summary(column.work, OURS, column.figure)
+    if not better or ours is None:
+        return None
+    named = ", ".join(f"{name} {number(theirs.median)}{apart(ours, theirs)}" for name, theirs in better)
+    return f"{column.what}: {OURS} {number(ours.median)}, {named}"
+
+
+def apart(ours: Summary, theirs: Summary) -> str:
+    """Where the rounds of both overlap, the medians alone do not settle it."""
+    overlap = ours.least <= theirs.most and theirs.least <= ours.most
+    return " (ranges overlap)" if overlap and ours.rounds > 1 else ""
+
+
+def verdict(results: Results, table: Table) -> list[str]:
+    """Where bruit loses, in sentences for people."""
+    lost = [text for column in table.columns if (text := loss_text(results, column))]
+    if lost:
+        told = [line for text in lost for line in filled(f"- {text}.", "  ")]
+        return [f"bruit loses {len(lost)} of {compared(results, table)} columns:", "", *told]
+    return ["bruit loses no column of this table."] if compared(results, table) else ["bruit is not in this table."]
+
+
+def compared(results: Results, table: Table) -> int:
+    return sum(results.summary(column.work, OURS, column.figure) is not None for column in table.columns)
+
+
+def failed(results: Results, table: Table) -> list[str]:
+    """Rounds without a figure, and why."""
+    told = []
+    for work in dict.fromkeys(column.work for column in table.columns):
+        for name, why in results.failures.get(work, {}).items():
+            rounds = len(why) + len(results.samples.get(work, {}).get(name, []))
+            told.append(f"{name}, {work}: {len(why)} of {rounds} rounds failed; {why[0]}")
+    return told
+
+
+def plain(results: Results, table: Table) -> str:
+    """For a terminal."""
+    lines = [["", *(column.heading for column in table.columns)], *([name, *cells] for name, cells in rows(results, table))]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    # Names to the left, figures to the right.
+    shown = ["  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) for first, *rest in lines]
+    return "\n".join([f"== {table.title}", *verdict(results, table), *shown, *failed(results, table), ""])
+
+
+def markdown(results: Results, table: Table) -> str:
+    head = ["| | " + " | ".join(column.heading for column in table.columns) + " |", "|---|" + "---:|" * len(table.columns)]
+    body = [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows(results, table)]
+    return "\n".join(
+        [f"## {table.title}", "", *filled(table.text), "", *verdict(results, table), "", *head, *body, ""]
+        + [line for text in failed(results, table) for line in filled(f"- {text}", "  ")]
+        + ([""] if failed(results, table) else [])
+    )
+
+
+def filled(text: str, indent: str = "") -> list[str]:
+    """In lines of the width that the documentation has."""
+    return textwrap.wrap(text, 130, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,220 @@
+"""What is measured, and which figures of it go into which table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samples import Entrant
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run of a program, by its command line."""
+
+    name: str
+    words: tuple[str, ...]
+    # Which ability of an entrant it needs: a field of Entrant; empty: none.
+    needs: str = ""
+    # Nearly nothing is done in it but waiting: all entrants run at the same time.
+    together: bool = False
+    # Done by company.py, out of several processes.
+    company: bool = False
+    # In `--quick` too.
+    quick: bool = True
+    # Variants that are not the default.
+    variants: bool = False
+    # Once and not in every round.
+    once: bool = False
+    # Seconds after which a program is killed.
+    limit: float = 100.0
+
+    def suits(self, entrant: Entrant, is_default: bool) -> bool:
+        return (is_default or self.variants) and (not self.needs or bool(getattr(entrant, self.needs)))
+
+
+def joins(nodes: int, quick: bool = True) -> Work:
+    return Work(f"join-{nodes}", ("join", f"nodes={nodes}"), quick=quick, variants=nodes == 50)
+
+
+def broadcasts(nodes: int, quick: bool = True) -> Work:
+    words = ("broadcast", f"nodes={nodes}", "bytes=256", "seconds=2", "settle=1")
+    return Work(f"broadcast-{nodes}", words, needs="broadcast", quick=quick, variants=nodes == 10)
+
+
+def directs(size: int, reliable: bool) -> Work:
+    how = "reliable" if reliable else "best-effort"
+    words = ("direct", f"bytes={size}", f"reliable={str(reliable).lower()}", "seconds=1.5")
+    return Work(f"direct-{how}-{size}", words, needs="direct")
+
+
+def deaths(nodes: int, quick: bool = True) -> Work:
+    words = ("detect", f"nodes={nodes}", "settle=15", "trials=1")
+    return Work(f"detect-{nodes}", words, needs="detects", together=True, quick=quick, limit=200.0)
+
+
+def idles(nodes: int) -> Work:
+    return Work(f"idle-{nodes}", ("idle", f"nodes={nodes}", "settle=8", "seconds=10"), together=True, limit=120.0)
+
+
+def busy() -> Work:
+    words = ("busy", "nodes=10", "seconds=40", "hogs=1")
+    return Work("busy", words, needs="detects", together=True, company=True, once=True, limit=200.0)
+
+
+# In this order in each round.
+WORKS = (
+    joins(10),
+    joins(50),
+    joins(200, quick=False),
+    broadcasts(3, quick=False),
+    broadcasts(10),
+    broadcasts(50),
+    directs(256, reliable=True),
+    directs(16_384, reliable=True),
+    directs(256, reliable=False),
+    Work("request", ("request", "bytes=256", "seconds=1.5"), needs="request"),
+    Work("start", ("start",), company=True),
+    Work("bulk", ("bulk", "nodes=3", "messages=100000", "seconds=8"), needs="broadcast", once=True),
+    deaths(50),
+    deaths(100, quick=False),
+    idles(10),
+    idles(100),
+    busy(),
+)
+
+MACHINE = Work("machine", ())
+FOOTPRINT = "footprint"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a work, and which direction is better."""
+
+    work: str
+    figure: str
+    heading: str
+    # What it is called in a sentence.
+    what: str
+    more_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    text: str
+    columns: tuple[Column, ...]
+
+
+def broadcast_table(nodes: int) -> Table:
+    work, to = f"broadcast-{nodes}", f"broadcast to {nodes}"
+    return Table(
+        f"Broadcasts to {nodes} nodes",
+        "256 bytes that do not compress. First one message at a time, by turns, until the last node has heard it; then one "
+        "node says as much as it can, with at most 1,000 messages under way. Counted where they are heard, by number; lost or late "
+        "is what had not come 2.5 s after anything else did, or 6 s after the last was said.",
+        (
+            Column(work, "p50_ms", "to all, p50, ms", f"{to}: until all have heard"),
+            Column(work, "worst_ms", "worst, ms", f"{to}: the slowest"),
+            Column(work, "per_second", "a second", f"{to}: messages a second", more_is_better=True),
+            Column(work, "lost_percent", "lost or late, %", f"{to}: messages lost or late"),
+            Column(work, "cpu_us", "CPU a delivery, µs", f"{to}: CPU a delivery"),
+            Column(work, "wire_bytes", "wire bytes a delivery", f"{to}: bytes on the wire a delivery"),
+        ),
+    )
+
+
+def death_columns(nodes: int) -> tuple[Column, ...]:
+    work = f"detect-{nodes}"
+    return (
+        Column(work, "first_s", f"first of {nodes}, s", f"a death among {nodes}: the first to know"),
+        Column(work, "all_s", f"all of {nodes}, s", f"a death among {nodes}: until all know"),
+    )
+
+
+def idle_columns(nodes: int) -> tuple[Column, ...]:
+    work, among = f"idle-{nodes}", f"idle among {nodes}"
+    return (
+        Column(work, "cpu_percent", f"{nodes}: CPU, %", f"{among}: CPU a node"),
+        Column(work, "wire_bytes", "bytes/s", f"{among}: bytes a second a node"),
+        Column(work, "packets", "packets/s", f"{among}: packets a second a node"),
+        Column(work, "resident_kb", "memory, kB", f"{among}: resident memory a node"),
+    )
+
+
+def direct_columns(name: str, heading: str) -> tuple[Column, ...]:
+    work = f"direct-{name}"
+    return (
+        Column(work, "per_second", f"{heading}, a second", f"messages to one member, {heading}, a second", more_is_better=True),
+        Column(work, "cpu_us", "CPU each, µs", f"messages to one member, {heading}: CPU each"),
+        Column(work, "lost_percent", "lost, %", f"messages to one member, {heading}: lost"),
+    )
+
+
+TABLES = (
+    Table(
+        "Joining",
+        "So many nodes start at once and know one of them: seconds until each lists all.",
+        tuple(Column(f"join-{n}", "seconds", f"{n} nodes, s", f"{n} nodes join") for n in (10, 50, 200))
+        + (Column("join-50", "cpu_ms_a_node", "50: CPU a node, ms", "50 nodes join: CPU a node"),),
+    ),
+    Table(
+        "Cold start",
+        "A process starts beside one that runs: milliseconds from its start until it lists the other.",
+        (Column("start", "first_member_ms", "first member, ms", "cold start to the first member"),),
+    ),
+    Table(
+        "Deaths",
+        "A process that holds one member is killed with SIGKILL, 15 s after all list it; the others are looked at every 10 ms.",
+        death_columns(50) + death_columns(100),
+    ),
+    Table(
+        "Busy machine",
+        "Ten processes of each entrant, all entrants at the same time, beside one more process for each that never rests: how "
+        "often a node stopped listing a member that was alive.",
+        (Column("busy", "false_deaths", "false deaths", "false deaths on a busy machine"),),
+    ),
+    broadcast_table(3),
+    broadcast_table(10),
+    broadcast_table(50),
+    Table(
+        "Messages to one member",
+        "Between two nodes, counted where they are heard. Who promises delivery has at most 4,000 under way.",
+        direct_columns("reliable-256", "reliable 256 B")
+        + direct_columns("reliable-16384", "reliable 16 KiB")[:2]
+        + direct_columns("best-effort-256", "best effort 256 B"),
+    ),
+    Table(
+        "Questions",
+        "One after the other to one member, 256 bytes there and back.",
+        (
+            Column("request", "p50_us", "p50, µs", "question and answer"),
+            Column("request", "p99_us", "p99, µs", "question and answer: one in a hundred"),
+            Column("request", "cpu_us", "CPU each, µs", "question and answer: CPU"),
+        ),
+    ),
+    Table(
+        "Idle",
+        "What one node of a cluster in which nothing happens costs. Bytes with IP and UDP or TCP headers. Memory is what the "
+        "process grew by since before its first node, divided by its nodes.",
+        idle_columns(10) + idle_columns(100),
+    ),
+    Table(
+        "Memory after 100,000 broadcasts",
+        "Three nodes, 256 bytes each, at most 8 s. Who is slower has heard less and grown less, and is not compared.",
+        (
+            Column("bulk", "grown_kb_a_node_after_all", "grown a node, kB", "memory grown by 100,000 broadcasts"),
+            Column("bulk", "heard", "heard", "broadcasts heard in 8 s", more_is_better=True),
+        ),
+    ),
+    Table(
+        "What it brings along",
+        "The program of this benchmark, optimised and stripped; packages that it is made of; and what building all of that "
+        "from nothing takes, downloads aside, once and on the machine as it was.",
+        (
+            Column(FOOTPRINT, "megabytes", "program, MB", "size of the program"),
+            Column(FOOTPRINT, "packages", "packages", "packages it is made of"),
+            Column(FOOTPRINT, "build_s", "build, s", "time to build it"),
+            Column(FOOTPRINT, "build_cpu_s", "build, CPU s", "CPU to build it"),
+        ),
+    ),
+)

@@ -1,0 +1,182 @@
+"""What the runner of `make bench-peers` makes of figures; no peer is built or run here."""
+
+import pathlib
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "side_by_side"))
+
+import company  # noqa: E402
+import page  # noqa: E402
+import running  # noqa: E402
+import table  # noqa: E402
+from samples import Entrant, Results, Summary, Trouble, number, outcome  # noqa: E402
+from works import TABLES, WORKS, Column, Table  # noqa: E402
+
+RATE = Column("flood", "rate", "a second", "messages a second", more_is_better=True)
+TIME = Column("flood", "ms", "ms", "until all have heard")
+FLOOD = Table("Flood", "Much is said.", (RATE, TIME))
+
+
+def entrant(peer: str, **changes: object) -> Entrant:
+    texts = dict.fromkeys(("version", "configuration", "language", "sealed", "direct", "request"), "")
+    usual = {"variant": "default", "joined": "each lists all", "broadcast": "yes", "detects": True}
+    return Entrant(peer=peer, **{**texts, **usual, **changes})
+
+
+def results(**rounds: list[tuple[float, float]]) -> Results:
+    made = Results("2026-11-22 10:00 UTC", {"processor": "two"}, 3, quick=False)
+    for name, figures in rounds.items():
+        made.entrants[name] = entrant(name)
+        for rate, ms in figures:
+            made.add("flood", name, {"rate": rate, "ms": ms})
+    return made
+
+
+def test_a_summary_is_the_median_with_the_least_and_the_most() -> None:
+    assert Summary.of([5.0, 1.0, 9.0]) == Summary(5.0, 1.0, 9.0, 3)
+    assert Summary.of([4.0, 2.0]).median == 3.0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (999.96, "1,000"), (123456.0, "123,000"), (12.34, "12.3"), (0.18043, "0.180"), (0.00012, "0.00012")],
+)
+def test_numbers_have_three_digits_that_matter(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_a_line_of_figures_is_understood() -> None:
+    assert outcome('{"figures": {"ms": 1, "lost": null}}') == {"ms": 1.0, "lost": None}
+
+
+@pytest.mark.parametrize("line", ["", "[]", '{"figures": {"ms": "1"}}', '{"error": "no port is free"}'])
+def test_a_line_of_anything_else_is_trouble(line: str) -> None:
+    with pytest.raises(Trouble):
+        outcome(line)
+
+
+def test_what_is_missing_in_a_round_is_missing_in_the_median() -> None:
+    made = results(bruit=[(1, 1), (3, 3)])
+    made.add("flood", "bruit", {"rate": None, "ms": 5})
+    assert made.summary("flood", "bruit", "rate") == Summary(2, 1, 3, 2)
+    assert made.summary("flood", "bruit", "ms") == Summary(3, 1, 5, 3)
+    assert made.summary("flood", "other", "ms") is None
+
+
+def test_a_file_holds_all_of_a_run(tmp_path: pathlib.Path) -> None:
+    made = results(bruit=[(1, 2)], other=[(3, 4)])
+    made.add("flood", "other", "it ended with -9")
+    made.absent["third"] = "there is no go"
+    made.save(tmp_path / "one.json")
+    assert Results.load(tmp_path / "one.json") == made
+
+
+def test_a_file_of_another_format_is_refused(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text('{"format": 0}')
+    with pytest.raises(Trouble):
+        Results.load(path)
+
+
+def test_where_more_is_better_who_has_less_loses() -> None:
+    made = results(bruit=[(100, 1)], quick=[(300, 2)], quicker=[(400, 3)], slow=[(50, 4)])
+    assert [name for name, _ in table.losses(made, RATE)] == ["quicker", "quick"]
+    assert table.losses(made, TIME) == []
+    assert table.verdict(made, FLOOD) == [
+        "bruit loses 1 of 2 columns:",
+        "",
+        "- messages a second: bruit 100, quicker 400, quick 300.",
+    ]
+
+
+def test_a_loss_inside_the_spread_says_so() -> None:
+    made = results(bruit=[(100, 1), (300, 1), (200, 1)], other=[(210, 2), (205, 2), (220, 2)])
+    assert table.loss_text(made, RATE) == "messages a second: bruit 200, other 210 (ranges overlap)"
+
+
+def test_nothing_lost_is_said_too() -> None:
+    assert table.verdict(results(bruit=[(2, 1)], other=[(1, 2)]), FLOOD) == ["bruit loses no column of this table."]
+    assert table.verdict(results(other=[(1, 2)]), FLOOD) == ["bruit is not in this table."]
+
+
+def test_variants_of_bruit_are_no_rivals() -> None:
+    made = results(bruit=[(1, 1)], tuned=[(9, 1)])
+    made.entrants["tuned"].peer = "bruit"
+    assert table.losses(made, RATE) == []
+
+
+def test_a_table_has_a_row_for_each_who_has_a_figure() -> None:
+    made = results(bruit=[(1000, 1), (3000, 2)], other=[(10, 8)])
+    made.entrants["silent"] = entrant("silent")
+    assert table.rows(made, FLOOD) == [("bruit", ["2,000 (1,000–3,000)", "1.50 (1.00–2.00)"]), ("other", ["10.0", "8.00"])]
+
+
+def test_rounds_that_failed_stand_below_the_table() -> None:
+    made = results(bruit=[(1, 1)], other=[(1, 1)])
+    made.add("flood", "other", "no result after 100 s")
+    assert "other, flood: 1 of 2 rounds failed; no result after 100 s" in table.plain(made, FLOOD)
+    assert "- other, flood: 1 of 2 rounds failed; no result after 100 s" in table.markdown(made, FLOOD)
+
+
+def test_the_page_says_who_is_absent_and_where_bruit_loses() -> None:
+    made = Results("2026-11-22 10:00 UTC", {"processor": "two"}, 3, quick=True, note="Others used the machine.")
+    made.entrants = {"bruit": entrant("bruit", sealed="AEAD"), "other": entrant("other")}
+    made.absent["third"] = "there is no go"
+    made.add("join-50", "bruit", {"seconds": 2.0})
+    made.add("join-50", "other", {"seconds": 1.0})
+    text = page.page(made, "bench/results/one.json")
+    assert "- third: there is no go" in text and "- Others used the machine." in text
+    assert "in clear" in text and "a quick run" in text
+    assert text.index("50 nodes join: bruit 2.00, other 1.00") < text.index("| other |  | 1.00 |")
+
+
+def test_every_column_is_a_figure_of_a_work() -> None:
+    works = {work.name for work in WORKS} | {"footprint"}
+    columns = [column for table_ in TABLES for column in table_.columns]
+    assert {column.work for column in columns} <= works
+    assert len({(column.work, column.figure) for column in columns}) == len(columns)
+
+
+def test_a_work_is_for_those_who_can_do_it() -> None:
+    flood = next(work for work in WORKS if work.name == "broadcast-10")
+    deaths = next(work for work in WORKS if work.name == "detect-50")
+    mute = entrant("mute", broadcast="", detects=True)
+    assert not flood.suits(mute, is_default=True) and deaths.suits(mute, is_default=True)
+    assert flood.suits(entrant("loud"), is_default=False) and not deaths.suits(entrant("loud"), is_default=False)
+
+
+def test_a_program_that_hangs_is_ended() -> None:
+    told = running.attempt(running.Run([sys.executable, "-c", "import time; time.sleep(60)"], limit=0.2))
+    assert told == "no result after 0 s"
+
+
+def test_a_program_that_dies_is_quoted() -> None:
+    told = running.attempt(running.Run([sys.executable, "-c", "raise SystemExit('no port is free')"], limit=30))
+    assert isinstance(told, str) and "no port is free" in told
+
+
+MEMBER = """
+import json, sys
+print(json.dumps({"address": "here"}), flush=True)
+others = [word for word in sys.argv if word.startswith("seed=")]
+print(json.dumps({"live": 2 if others else 1}), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_cold_start_ends_with_the_first_member() -> None:
+    figures = company.start([sys.executable, "-c", MEMBER], {})
+    assert list(figures) == ["first_member_ms"] and figures["first_member_ms"] > 0
+
+
+def test_who_lists_fewer_than_before_has_told_of_a_death() -> None:
+    with company.Company([sys.executable, "-c", MEMBER]) as all_of_them:
+        one = all_of_them.start(2)
+        all_of_them.pump(lambda: one.live == 1)
+        for live in (3, 1, 2):
+            all_of_them.lines.put((0.0, one, {"live": live}))
+        all_of_them.pump(lambda: one.live == 2)
+        assert all_of_them.losses == 2
