@@ -358,6 +358,16 @@ impl Node {
         Ok(Queue::new(Of::Mixed(queue.or_raise()?), self.owner.clone()))
     }
 
+    /// For what others broadcast under a topic, before it goes on.
+    fn validation_queue(&self, py: Python<'_>, topic: &str) -> PyResult<Queue> {
+        let node = self.node()?;
+        let queue = py.detach(|| {
+            let queue = node.mixed_queue(0, 1)?;
+            queue.judge(topic).map(|()| queue)
+        });
+        Ok(Queue::new(Of::Mixed(queue.or_raise()?), self.owner.clone()))
+    }
+
     fn open_stream(&self, py: Python<'_>, member: &str, topic: &str, compress: bool) -> PyResult<Stream> {
         let node = self.node()?;
         py.detach(|| node.open_stream(member, topic, compress)).map(Stream).or_raise()

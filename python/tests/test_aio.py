@@ -369,3 +369,32 @@ def test_with_another_loop_implementation():
         loop.run_until_complete(main())
     finally:
         loop.close()
+
+
+@run
+async def test_validators_are_awaited_and_what_they_reject_is_not_heard():
+    async with alone("a") as a, alone("b") as b:
+        await b.join([a.address], timeout=10)
+        await asyncio.gather(a.wait_for(2, timeout=10), b.wait_for(2, timeout=10))
+        judged, open_up, begun = [], asyncio.Event(), asyncio.Event()
+
+        @b.on_validate("news")
+        async def judge(message):
+            judged.append(message.data)
+            if message.data == b"slow":
+                begun.set()
+                await open_up.wait()
+            return {b"bad": False, b"neither": "yes"}.get(message.data, True)
+
+        with b.messages("news") as heard:
+            for data in (b"bad", b"neither", b"good"):
+                await a.broadcast(data, topic="news", ordered=True, timeout=10)
+            assert (await heard.anext(10)).data == b"good"
+            # The loop goes on while one is judged, and what is being judged when the judge is cancelled is accepted.
+            await a.broadcast(b"slow", topic="news", timeout=10)
+            await asyncio.wait_for(begun.wait(), 10)
+            judge.cancel()
+            assert (await heard.anext(10)).data == b"slow"
+            await a.broadcast(b"bad", topic="news", timeout=10)
+            assert (await heard.anext(10)).data == b"bad"
+            assert judged == [b"bad", b"neither", b"good", b"slow"]

@@ -93,6 +93,13 @@ def fail(message: Message, error: BaseException) -> None:
         _fail(message, f"{type(error).__name__}: {error}")
 
 
+def verdict(outcome: object) -> bool:
+    """What a validator returned."""
+    if not isinstance(outcome, bool):
+        raise TypeError(f"expected True or False, not {outcome!r}")
+    return outcome
+
+
 def judge(message: Message, accepted: bool) -> None:
     try:
         message._judge(accepted)

@@ -276,10 +276,7 @@ class _Callbacks:
         def judge(message: Message) -> None:
             nonlocal accepted
             accepted = False
-            verdict = subscription._fn(message)
-            if not isinstance(verdict, bool):
-                raise TypeError(f"expected True or False, not {verdict!r}")
-            accepted = verdict
+            accepted = _message.verdict(subscription._fn(message))
 
         self._call(subscription, message, judge)
         return accepted

@@ -19,9 +19,9 @@ import contextlib
 import inspect
 import logging
 import weakref
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from types import TracebackType
-from typing import Any, Callable, Optional, TypeVar, Union, overload
+from typing import Any, Callable, Optional, TypeVar, Union, cast, overload
 
 from bruit import _convert, _log, _message, _native
 from bruit._aiostream import ByteStream
@@ -37,6 +37,7 @@ __all__ = ["ByteStream", "EventStream", "MessageStream", "Node", "Subscription"]
 
 SelfNode = TypeVar("SelfNode", bound="Node")
 StreamHandler = Callable[[ByteStream], object]
+Validator = Callable[[Message], Union[bool, Awaitable[bool]]]
 T = TypeVar("T")
 
 
@@ -203,6 +204,24 @@ class Node(NodeBase):
             return lambda given: self.on_message(given, topic=topic)
         return self._subscribed(Subscription(handler, self.messages(topic)))
 
+    @overload
+    def on_validate(self, what: Validator, *, topic: Optional[str] = None) -> Subscription: ...
+    @overload
+    def on_validate(self, what: str, fn: Validator) -> Subscription: ...
+    @overload
+    def on_validate(self, what: str, fn: None = None) -> Callable[[Validator], Subscription]: ...
+    @overload
+    def on_validate(self, what: None = None, *, topic: Optional[str] = None) -> Callable[[Validator], Subscription]: ...
+    def on_validate(self, what: Any = None, fn: Any = None, *, topic: Optional[str] = None) -> Any:
+        """As `bruit.Node.on_validate`, in this event loop: the verdict is awaited, if that can be.
+
+        One message is judged after the other. A call that is cancelled, by `Subscription.cancel` or by itself, accepts.
+        """
+        topic, handler = _message.topic_and_handler(what, fn, topic)
+        if handler is None:
+            return lambda given: self.on_validate(given, topic=topic)
+        return self._subscribed(_Validation(handler, _Judged(self, topic)))
+
     async def open_stream(
         self, member: str, topic: str = "", *, compress: bool = False, timeout: Optional[Duration] = None
     ) -> ByteStream:
@@ -310,6 +329,38 @@ class Subscription:
                 _message.fail(what, error)
             elif isinstance(what, ByteStream):
                 what.close()
+
+
+class _Judged(Stream[Message]):
+    """What others broadcast under a topic, before it goes on."""
+
+    def __init__(self, node: NodeBase, topic: str) -> None:
+        self._topic = topic
+        super().__init__(node, None)
+
+    def _open(self, native: _native.Node) -> _native.Queue:
+        return native.validation_queue(self._topic)
+
+    def _made(self, item: Any) -> Message:
+        return cast(Message, item)
+
+
+class _Validation(Subscription):
+    """What its calls return is a verdict."""
+
+    async def _call(self, message: Any) -> None:
+        # Who does not come to an end has not rejected it.
+        accepted = True
+        try:
+            verdict = self._fn(message)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+            accepted = _message.verdict(verdict)
+        except Exception:
+            accepted = False
+            _log.say(logging.ERROR, "handler %r failed on %r", self._fn, message, trace=True)
+        finally:
+            _message.judge(message, accepted)
 
 
 class _Opened(Stream[ByteStream]):
