@@ -282,6 +282,43 @@ fn unreachable_brings_the_indirect_stage_forward_and_never_the_death() {
     assert_eq!(stage.state(i), Some(MemberState::Suspect), "and the accused has all of its own");
 }
 
+/// Two have nobody to ask: without doubts (`protocol/doubt.rs`) one removes the other every twenty minutes or so of this.
+#[test]
+fn where_few_can_be_asked_who_answers_now_and_then_is_not_removed() {
+    for (seed, n) in [(0, 2), (1, 2), (4, 2), (9, 2), (11, 3), (1, 4)] {
+        let (mut world, nodes) = formed(seed, n, &Config::new());
+        world.set_network(Network::lossy(0.3)).expect("a probability");
+        world.run_for(secs(600));
+        for (&i, &j) in nodes.iter().flat_map(|i| nodes.iter().map(move |j| (i, j))) {
+            assert_eq!(
+                world.count(i, EventKind::Dead, j),
+                0,
+                "seed {seed}: {} removed {}",
+                world.name(i),
+                world.name(j)
+            );
+        }
+    }
+}
+
+/// A period until it is asked, 400 ms until nobody answered, and a suspicion of a second; 700 ms more until others have heard.
+#[test]
+fn the_doubt_among_few_does_not_delay_the_first_verdict() {
+    for (n, worst) in [(2, 2_400), (3, 3_200), (4, 3_200)] {
+        for seed in 0..10 {
+            let (mut world, nodes) = formed(seed, n, &Config::new());
+            world.run_for(ms(97 * seed));
+            let (dead, others) = nodes.split_last().expect("there are some");
+            world.power_off(*dead);
+            let known = |w: &mut World, i: usize| w.state(i, *dead) == Some(MemberState::Dead);
+            let first = world.run_until(secs(10), |w| others.iter().any(|&i| known(w, i))).expect("somebody says so");
+            let rest = world.run_until(secs(10), |w| others.iter().all(|&i| known(w, i))).expect("and all hear it");
+            assert!(first <= ms(2_500), "{n} members, seed {seed}: {first:?}");
+            assert!(first + rest <= ms(worst), "{n} members, seed {seed}: {first:?} and {rest:?}");
+        }
+    }
+}
+
 // ---- refuting
 
 /// SWIM §4.2.

@@ -142,7 +142,7 @@ fn relay() -> Scene {
 }
 
 const REFUTE: &str = "\
-c stops for a little longer than a probe waits, and is suspected. Who suspects says so at once, and asks others to look.
+c stops for longer than a probe and the doubt after it last, and is suspected. Who suspects says so at once, and asks others to look.
 As soon as c is awake it hears what it is accused of: it rides on the next PING to it (Lifeguard's buddy system).
 It raises its incarnation, which only it may do: ALIVE c 1 overrides every SUSPECT c 0. What had queued up is answered, late.";
 
@@ -161,8 +161,9 @@ fn refute() -> Scene {
 }
 
 const DEATH: &str = "\
-c's machine loses power. Its prober asks others, and then suspects it; they ping it themselves, and accuse it, too: the more
-accusers (\"by 2\") the sooner its time to refute is over. Then it is DEAD, and that is gossiped; the dead is told as well, in case it lives.";
+c's machine loses power. Its prober asks the only other, and, as there are no more whom it could ask, c again and again; then it suspects c.
+The other pings c itself, and accuses it, too: the more accusers (\"by 2\") the sooner its time to refute is over, which for its prober
+began with its silence. Then c is DEAD, and that is gossiped; the dead is told as well, in case it lives.";
 
 fn death() -> Scene {
     let mut scene = Scene::of(3);
@@ -379,7 +380,7 @@ fn a_newcomer_can_read_them() {
         let text = written(row);
         let (about, run): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
         assert!((2..=5).contains(&about.len()), "{}: {} lines of explanation", row.0, about.len());
-        assert!((10..=70).contains(&run.len()), "{}: {} lines", row.0, run.len());
+        assert!((10..=80).contains(&run.len()), "{}: {} lines", row.0, run.len());
         assert!(text.lines().all(|line| line.chars().count() <= 160), "{}: a line that is too long", row.0);
     }
 }

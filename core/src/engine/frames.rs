@@ -406,6 +406,7 @@ impl Engine {
         let reminded = self.touch(now, out);
         self.on_farewell_answer(answer.run);
         let Some(peer) = self.members.find(answer.run) else { return };
+        self.doubts.end(peer);
         // A relay may vouch for a member; who else has our name must say so itself.
         self.contests.on_answer(answer.run);
         if self.is(Mutant::Nervous) && seq.is_multiple_of(32) {

@@ -7,6 +7,7 @@ use super::tick::GRAVES_MAX;
 use crate::message::WEIGHT;
 use crate::protocol::contact::CALLS_MAX;
 use crate::protocol::contest::CONTESTS_MAX;
+use crate::protocol::doubt::DOUBTS_MAX;
 use crate::protocol::hyparview::{ASKED_MAX, NEIGHBOURS_MAX};
 use crate::protocol::plumtree::{HOT_MAX, WAITING_MAX};
 use crate::protocol::probe::{FLIGHTS_MAX, RELAYS_MAX};
@@ -23,7 +24,7 @@ pub struct Load {
 
 impl Engine {
     /// All that grows with what peers send.
-    pub fn loads(&self) -> [Load; 25] {
+    pub fn loads(&self) -> [Load; 26] {
         let (listed, live) = (self.members.listed(), self.members.live_len());
         let (flights, relays, robin) = self.probe.load();
         let (calls, remembered) = self.contacts.load();
@@ -36,6 +37,7 @@ impl Engine {
             ("members", listed, table_max(&self.config)),
             ("acquaintances", self.neighbourhood.acquaintances(), ACQUAINTANCES_MAX),
             ("suspicions", self.suspicions.len(), live),
+            ("doubts", self.doubts.len(), DOUBTS_MAX),
             // Three aspects of each member.
             ("rumors", self.rumors.len(), RUMORS_MAX.min(3 * listed)),
             ("probes", flights, FLIGHTS_MAX),

@@ -384,10 +384,10 @@ impl Engine {
 
     /// Our own probe got no answer, from it or anybody we asked.
     pub(super) fn on_silence(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
-        if self.config.membership == Membership::Full {
-            return self.suspect(now, peer, out);
-        }
         self.counters.silent += 1;
+        if self.config.membership == Membership::Full {
+            return self.doubt(now, peer, out);
+        }
         if let Some(entry) = self.members.get(peer).filter(|e| e.is_live()) {
             let told = Told { run: entry.run, status: MemberState::Dead, incarnation: entry.incarnation, age: 0 };
             self.become_so(now, peer, told, iter::empty(), out);

@@ -44,6 +44,7 @@ use crate::protocol::antientropy::AntiEntropy;
 use crate::protocol::contact::Contacts;
 use crate::protocol::contest::Contests;
 use crate::protocol::damping::Damping;
+use crate::protocol::doubt::Doubts;
 use crate::protocol::hearing::{Hearing, Pace};
 use crate::protocol::hyparview::Hyparview;
 use crate::protocol::lane::{Arrived, Lanes};
@@ -107,6 +108,7 @@ pub struct Engine {
     probe: Probe,
     heartbeats: Heartbeats,
     suspicions: Suspicions,
+    doubts: Doubts,
     hearing: Hearing,
     rumors: Rumors,
     antientropy: AntiEntropy,
@@ -202,6 +204,7 @@ impl Engine {
             probe: Probe::new(rng.below(1 << 20)),
             heartbeats: Heartbeats::new(&config, now.mono),
             suspicions: Suspicions::default(),
+            doubts: Doubts::default(),
             hearing: Hearing::new(now.mono),
             rumors: Rumors::default(),
             antientropy: AntiEntropy::new(now.mono, config.sync_interval, config.membership),
@@ -284,6 +287,7 @@ impl Engine {
             self.probe.deadline(&self.config, &self.members, now),
             self.heartbeats.deadline(&self.config, &self.members, now),
             self.suspicions.deadline().map(|at| self.hearing.when(at, self.pace())),
+            self.doubts.deadline(),
             self.rumors.deadline().filter(|_| self.members.live_len() > 1),
             self.antientropy.deadline(&self.members),
             self.contacts.deadline(&self.members),
@@ -306,6 +310,7 @@ impl Engine {
         self.counters.stalls += 1;
         self.probe.give_back(lost);
         self.heartbeats.give_back(lost);
+        self.doubts.give_back(lost);
         self.hearing.stand();
         self.contests.give_back(lost);
         self.probe.doubt_ourselves(1, &self.config);

@@ -15,6 +15,7 @@ use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::contest::Standing;
 use crate::protocol::damping::{Accusation, Answer};
+use crate::protocol::doubt;
 use crate::protocol::rumor::{Aspect, Rumor};
 use crate::protocol::suspicion::{self, Accused};
 use crate::rng::mix;
@@ -150,6 +151,7 @@ impl Engine {
             return;
         }
         let before = self.picture(peer);
+        self.doubts.end(peer);
         self.suspicions.clear(peer);
         self.probe.forget(old);
         self.part_with(old, out);
@@ -263,9 +265,19 @@ impl Engine {
         }
     }
 
-    /// Our own probe got no answer, from it or anybody we asked.
+    /// Our own probe got no answer, from it or anybody we asked. Where few could be asked, it is asked again first.
+    pub(super) fn doubt(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
+        let (live, heard) = (self.members.live_len(), self.hearing.time(now.mono, self.pace()));
+        let alive = self.members.get(peer).is_some_and(|e| e.status == MemberState::Alive);
+        let shortest = suspicion::timeout(&self.config, live, usize::MAX);
+        let span = doubt::span(&self.config, live, shortest).filter(|_| alive && !self.imitates_memberlist());
+        if !span.is_some_and(|span| self.doubts.begin(now.mono, heard, span, peer)) {
+            self.suspect(now, peer, out);
+        }
+    }
+
+    /// Somebody has been silent for too long.
     pub(super) fn suspect(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
-        self.counters.silent += 1;
         if self.damping.is_held(now.mono, &self.config) {
             return;
         }
@@ -281,12 +293,23 @@ impl Engine {
     }
 
     fn accuse(&mut self, now: Now, peer: Peer, incarnation: Incarnation, accusers: impl Iterator<Item = RunId>) {
-        let live = self.members.live_len();
+        let (me, live) = (self.members.local().run, self.members.live_len());
         let heard = self.hearing.time(now.mono, self.pace());
-        match self.suspicions.accuse(heard, &self.config, live, peer, incarnation, accusers) {
+        // Whom we doubt we accuse as well, and have done so since then.
+        let doubted = self.doubts.end(peer);
+        let accusers = accusers.chain(doubted.map(|_| me));
+        let since = doubted.map_or(heard, |since| since.min(heard));
+        match self.suspicions.accuse(since, &self.config, live, peer, incarnation, accusers) {
             // Lifeguard §IV-B: independent confirmations are gossiped on.
             Accused::New | Accused::Confirmed => self.spread(now, peer, Aspect::Status),
             Accused::Known => {}
+        }
+    }
+
+    /// A ping that has no consequence but its answer.
+    pub(super) fn ask(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
+        if let Some(to) = self.members.get(peer).map(|e| e.to()) {
+            self.probe.ask(cx!(self, now, out), &self.members, to);
         }
     }
 
@@ -319,9 +342,7 @@ impl Engine {
     pub(super) fn remind_suspects(&mut self, now: Now, out: &mut Outbox) {
         let suspects: Vec<Peer> = self.suspicions.soonest().take(REMINDED_MAX).collect();
         for peer in suspects {
-            if let Some(to) = self.members.get(peer).map(|e| e.to()) {
-                self.probe.ask(cx!(self, now, out), &self.members, to);
-            }
+            self.ask(now, peer, out);
         }
     }
 
@@ -351,6 +372,7 @@ impl Engine {
             }
         });
         if status != MemberState::Suspect {
+            self.doubts.end(peer);
             self.suspicions.clear(peer);
         }
         if status == MemberState::Alive {

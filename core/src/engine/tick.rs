@@ -8,6 +8,7 @@ use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::antientropy::Due;
 use crate::protocol::contact::Say;
+use crate::protocol::doubt::Due as Doubted;
 use crate::protocol::rumor::{Aspect, Rumor, Told};
 use crate::protocol::suspicion::Unrefuted;
 use crate::time::{Duration, Instant, Now};
@@ -33,8 +34,18 @@ impl Engine {
             self.damping.on_failing(now.mono, &self.config);
         }
         while let Some(peer) = self.heartbeats.on_deadline(cx!(self, now, out), &self.members) {
+            self.counters.silent += 1;
             self.suspect(now, peer, out);
             self.call_upon(now, peer, out);
+        }
+        while let Some(due) = self.doubts.on_deadline(now.mono) {
+            match due {
+                Doubted::Ask(peer) => self.ask(now, peer, out),
+                Doubted::Suspect(peer) => {
+                    self.suspect(now, peer, out);
+                    self.doubts.end(peer);
+                }
+            }
         }
         let pace = self.pace();
         let heard = self.hearing.tick(now.mono, pace);

@@ -5,6 +5,7 @@ pub mod antientropy;
 pub mod contact;
 pub mod contest;
 pub mod damping;
+pub mod doubt;
 pub mod hearing;
 pub mod hyparview;
 pub mod island;
