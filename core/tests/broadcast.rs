@@ -489,6 +489,32 @@ fn what_is_rejected_is_heard_by_nobody_and_goes_no_further() {
     assert!((1..=5).contains(&(after.2 - between.2)) && after.1 == after.0 - asked, "{pushed} {between:?} {after:?}");
 }
 
+/// What was rejected had let through what came after it, ahead of what came before it.
+#[test]
+fn order_holds_across_what_is_rejected() {
+    for seed in 0..10 {
+        let mut world = World::new(seed);
+        world.judges = Some(judges());
+        let nodes: Vec<usize> = (0..4).map(|i| world.add(&format!("n{i}"), Config::new())).collect();
+        world.acquaint(&nodes);
+        world.run_for(secs(1));
+        let ordered = ToAll { ordered: true, ..ToAll::default() };
+        let mut say = |world: &mut World, data: &[u8]| world.say(nodes[0], "judged", data, ordered).unwrap();
+        say(&mut world, b"+0");
+        world.run_for(secs(1));
+        world.part(&nodes[..3], &nodes[3..]);
+        let missed = say(&mut world, b"+0");
+        world.run_for(ms(20));
+        world.heal();
+        say(&mut world, b"-0");
+        let last = say(&mut world, b"+0");
+        world.run_for(secs(30));
+        let order: Vec<Manner> = world.messages(nodes[3]).iter().map(|(_, message)| message.manner).collect();
+        assert_eq!(order, [1, missed, last].map(|seq| Manner::Broadcast { seq }), "seed {seed}");
+        assert_eq!(world.engine(nodes[3]).counters().validations_rejected, 1, "seed {seed}");
+    }
+}
+
 #[test]
 fn what_has_no_verdict_in_time_is_offered_and_heard_where_it_is_accepted() {
     let mut config = Config::new();

@@ -383,17 +383,20 @@ impl Plumtree {
         self.order.unblock(run, seq);
         if after > 0 && !self.order.is_open(run, &origin.seen, after) {
             self.counts.held += 1;
-            self.order.hold(run, seq, after, delivery);
+            self.order.hold(run, seq, after, Some(delivery));
         } else {
             self.ready.push(delivery);
             self.order.release(run, &origin.seen, seq..=seq, &mut self.ready);
         }
     }
 
-    /// It is not handed out; what comes after it may be.
-    fn hold_back(&mut self, run: RunId, seq: u64) {
+    /// It is not handed out; what comes after it may be, when its turn would have come.
+    fn hold_back(&mut self, run: RunId, seq: u64, after: u64) {
         self.order.unblock(run, seq);
-        if let Some(origin) = self.origins.get(&run) {
+        let Some(origin) = self.origins.get(&run) else { return };
+        if after > 0 && !self.order.is_open(run, &origin.seen, after) {
+            self.order.hold(run, seq, after, None);
+        } else {
             self.order.release(run, &origin.seen, seq..=seq, &mut self.ready);
         }
     }

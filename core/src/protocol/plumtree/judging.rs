@@ -117,7 +117,7 @@ impl Plumtree {
             Verdict::Reject => {
                 self.counts.rejected += 1;
                 self.window.discard(run, seq);
-                self.hold_back(run, seq);
+                self.hold_back(run, seq, after);
             }
         }
     }

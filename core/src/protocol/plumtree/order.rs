@@ -47,7 +47,8 @@ impl Topics {
 /// What others said, and has to wait.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    held: BTreeMap<(RunId, u64), Delivery>,
+    /// `None`: it was rejected, and keeps its place: what comes after it comes after all that is before it.
+    held: BTreeMap<(RunId, u64), Option<Delivery>>,
     /// Those that wait for something else: they are not handed out yet, either.
     blocked: BTreeSet<(RunId, u64)>,
     /// By origin: which one is waited for, and who waits.
@@ -74,8 +75,8 @@ impl Order {
         self.blocked.remove(&(origin, seq));
     }
 
-    pub fn hold(&mut self, origin: RunId, seq: u64, after: u64, delivery: Delivery) {
-        self.bytes += weight(&delivery);
+    pub fn hold(&mut self, origin: RunId, seq: u64, after: u64, delivery: Option<Delivery>) {
+        self.bytes += weight(delivery.as_ref());
         self.held.insert((origin, seq), delivery);
         self.after.insert((origin, after, seq));
     }
@@ -91,16 +92,16 @@ impl Order {
             }
             self.after.remove(&(origin, after, seq));
             let Some(delivery) = self.held.remove(&(origin, seq)) else { continue };
-            self.bytes -= weight(&delivery);
-            ready.push(delivery);
+            self.bytes -= weight(delivery.as_ref());
+            delivery.into_iter().for_each(|delivery| ready.push(delivery));
             let then = self.after.range((origin, seq, 0)..=(origin, seq, u64::MAX));
             next.extend(then.map(|&(_, after, seq)| (after, seq)));
         }
     }
 }
 
-fn weight(delivery: &Delivery) -> usize {
-    delivery.body.len() + WEIGHT
+fn weight(delivery: Option<&Delivery>) -> usize {
+    delivery.map_or(0, |delivery| delivery.body.len()) + WEIGHT
 }
 
 #[cfg(test)]
@@ -123,7 +124,7 @@ mod tests {
     fn in_whatever_order_they_come_they_go_as_they_were_said_and_nothing_stays() {
         for seed in 0..200 {
             let rng = &mut Rng::new(seed);
-            // Three topics, and some that nobody has any more.
+            // Three topics, some that nobody has any more, and some that are rejected.
             let mut last = [0; 3];
             let mut all: Vec<(u64, u64, usize)> = (1..=30)
                 .map(|seq| {
@@ -131,16 +132,19 @@ mod tests {
                     (seq, core::mem::replace(&mut last[topic], seq), topic)
                 })
                 .collect();
-            let lost: Vec<u64> = (1..=30).filter(|_| rng.chance(1, 8)).collect();
+            let (lost, rest): (Vec<u64>, Vec<u64>) = (1..=30).partition(|_| rng.chance(1, 8));
+            let rejected: Vec<u64> = rest.into_iter().filter(|_| rng.chance(1, 8)).collect();
             rng.shuffle(&mut all);
             let (mut order, mut seen, mut ready) = (Order::default(), Seen::default(), Ready::default());
             for &(seq, after, _) in all.iter().filter(|(seq, ..)| !lost.contains(seq)) {
                 seen.insert(seq);
                 if after == 0 || order.is_open(run(), &seen, after) {
-                    ready.push(delivery(seq));
+                    if !rejected.contains(&seq) {
+                        ready.push(delivery(seq));
+                    }
                     order.release(run(), &seen, seq..=seq, &mut ready);
                 } else {
-                    order.hold(run(), seq, after, delivery(seq));
+                    order.hold(run(), seq, after, (!rejected.contains(&seq)).then(|| delivery(seq)));
                 }
             }
             seen.skip(30);
@@ -151,7 +155,7 @@ mod tests {
                     _ => unreachable!(),
                 })
                 .collect();
-            assert_eq!((went.len(), order.bytes()), (30 - lost.len(), 0), "seed {seed}");
+            assert_eq!((went.len(), order.bytes()), (30 - lost.len() - rejected.len(), 0), "seed {seed}");
             for topic in 0..3 {
                 let of_it = |seq: &&u64| all.iter().any(|&(s, _, t)| (s, t) == (**seq, topic));
                 assert!(went.iter().filter(of_it).is_sorted(), "seed {seed}, topic {topic}: {went:?}");
