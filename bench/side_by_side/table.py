@@ -9,6 +9,7 @@ from samples import Results, Summary, number
 from works import Column, Table
 
 OURS = "bruit"
+LISTS_ALL = "each lists all"
 
 
 def cell(summary: Optional[Summary]) -> str:
@@ -49,7 +50,8 @@ def loss_text(results: Results, column: Column) -> Optional[str]:
     ours = results.summary(column.work, OURS, column.figure)
     if not better or ours is None:
         return None
-    named = ", ".join(f"{name} {number(theirs.median)}{apart(ours, theirs)}" for name, theirs in better)
+    notes = [apart(ours, theirs) + lesser(results, column, name) for name, theirs in better]
+    named = ", ".join(f"{name} {number(theirs.median)}{note}" for (name, theirs), note in zip(better, notes))
     return f"{column.what}: {OURS} {number(ours.median)}, {named}"
 
 
@@ -57,6 +59,12 @@ def apart(ours: Summary, theirs: Summary) -> str:
     """Where the rounds of both overlap, the medians alone do not settle it."""
     overlap = ours.least <= theirs.most and theirs.least <= ours.most
     return " (ranges overlap)" if overlap and ours.rounds > 1 else ""
+
+
+def lesser(results: Results, column: Column, name: str) -> str:
+    """Who waits for less than a list of all has joined sooner."""
+    joined = results.entrants[name].joined
+    return f" ({joined})" if column.waits_for_lists and joined != LISTS_ALL else ""
 
 
 def verdict(results: Results, table: Table) -> list[str]:

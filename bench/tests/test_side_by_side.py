@@ -21,7 +21,7 @@ FLOOD = Table("Flood", "Much is said.", (RATE, TIME))
 
 
 def entrant(peer: str, **changes: object) -> Entrant:
-    texts = dict.fromkeys(("version", "configuration", "language", "sealed", "direct", "request"), "")
+    texts = dict.fromkeys(("version", "configuration", "language", "sealed", "reliable", "best_effort", "request"), "")
     usual = {"variant": "default", "joined": "each lists all", "broadcast": "yes", "detects": True}
     return Entrant(peer=peer, **{**texts, **usual, **changes})
 

@@ -61,7 +61,8 @@ impl Peer for Agent {
         sealed: "",
         joined: "each lists all",
         broadcast: "add_broadcast: rides on what is sent",
-        direct: "",
+        reliable: "",
+        best_effort: "",
         request: "",
         detects: true,
         variants: &[

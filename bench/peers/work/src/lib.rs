@@ -37,8 +37,10 @@ pub struct About {
     pub joined: &'static str,
     /// What stands for a broadcast; empty: it has none.
     pub broadcast: &'static str,
-    /// What stands for a message to one member; empty: it has none.
-    pub direct: &'static str,
+    /// What stands for a message to one member that is sure to come; empty: it has none.
+    pub reliable: &'static str,
+    /// For one that may be lost; empty: it has none.
+    pub best_effort: &'static str,
     /// A question to one member and its answer; empty: it has none.
     pub request: &'static str,
     /// Whether it tells when a member dies.

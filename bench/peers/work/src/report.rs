@@ -28,7 +28,8 @@ pub fn about(about: &About) -> String {
         ("sealed", about.sealed),
         ("joined", about.joined),
         ("broadcast", about.broadcast),
-        ("direct", about.direct),
+        ("reliable", about.reliable),
+        ("best_effort", about.best_effort),
         ("request", about.request),
     ]
     .iter()
