@@ -499,7 +499,7 @@ fn order_holds_across_what_is_rejected() {
         world.acquaint(&nodes);
         world.run_for(secs(1));
         let ordered = ToAll { ordered: true, ..ToAll::default() };
-        let mut say = |world: &mut World, data: &[u8]| world.say(nodes[0], "judged", data, ordered).unwrap();
+        let say = |world: &mut World, data: &[u8]| world.say(nodes[0], "judged", data, ordered).unwrap();
         say(&mut world, b"+0");
         world.run_for(secs(1));
         world.part(&nodes[..3], &nodes[3..]);
