@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from page import page
 from peers import PEERS, ROOT, machine
+from pictures import draw
 from running import Run, attempt, can_be_alone
 from samples import Entrant, Figures, Results, Trouble, number
 from table import plain, rows
@@ -24,6 +25,7 @@ from works import FOOTPRINT, MACHINE, TABLES, WORKS, Work
 
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "PEERS.md"
+PICTURE = ROOT / "docs" / "images" / "peers"
 COMPANY = pathlib.Path(__file__).resolve().parent / "company.py"
 
 
@@ -34,6 +36,10 @@ class Job:
     work: Work
     who: tuple[str, ...]
     commands: tuple[tuple[str, ...], ...]
+
+    def without(self, names: set[str]) -> Job:
+        pairs = [(name, command) for name, command in zip(self.who, self.commands) if name not in names]
+        return Job(self.work, tuple(name for name, _ in pairs), tuple(command for _, command in pairs))
 
     def run(self) -> dict[str, Figures | str]:
         runs = [Run(command, self.work.limit) for command in self.commands]
@@ -76,7 +82,7 @@ class Progress:
         self.done += 1
         self.took.setdefault(job.work.name, []).append(seconds)
         left = sum(self.expected(other) for other in rest)
-        said = "; ".join(f"{name}: {brief(outcome)}" for name, outcome in outcomes.items())
+        said = "; ".join(f"{name}: {brief(outcome)}" for name, outcome in outcomes.items()) or "failed before, not tried again"
         print(f"[{self.done:>3}/{self.total}] {clock(left)} left  {job.work.name:<22} {said}", flush=True)
 
     def expected(self, job: Job) -> float:
@@ -120,7 +126,7 @@ def measure(results: Results, entrants: dict[str, tuple[Entrant, tuple[str, ...]
     progress, began = Progress(len(jobs)), time.monotonic()
     for at, job in enumerate(jobs):
         started = time.monotonic()
-        outcomes = job.run()
+        outcomes = job.without(results.hopeless(job.work.name)).run()
         for name, outcome in outcomes.items():
             results.add(job.work.name, name, outcome)
         progress.step(job, outcomes, time.monotonic() - started, jobs[at + 1 :])
@@ -150,6 +156,8 @@ def shown(results: Results) -> str:
 def write_page(results: Results, source: pathlib.Path) -> None:
     PAGE.write_text(page(results, str(source.relative_to(ROOT))), encoding="utf-8")
     print(f"{PAGE.relative_to(ROOT)} is generated from {source.relative_to(ROOT)}")
+    drawn = draw(results, PICTURE)
+    print("no matplotlib, no picture" if not drawn else "drawn: " + ", ".join(str(path.relative_to(ROOT)) for path in drawn))
 
 
 def main() -> int:

@@ -60,6 +60,10 @@ class Results:
         else:
             self.samples.setdefault(work, {}).setdefault(entrant, []).append(outcome)
 
+    def hopeless(self, work: str) -> set[str]:
+        """Who failed, and has never done it: to try again would cost minutes."""
+        return set(self.failures.get(work, {})) - set(self.samples.get(work, {}))
+
     def values(self, work: str, entrant: str, figure: str) -> list[float]:
         rounds = self.samples.get(work, {}).get(entrant, [])
         return [value for figures in rounds if (value := figures.get(figure)) is not None]

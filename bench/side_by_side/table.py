@@ -85,8 +85,9 @@ def failed(results: Results, table: Table) -> list[str]:
     told = []
     for work in dict.fromkeys(column.work for column in table.columns):
         for name, why in results.failures.get(work, {}).items():
-            rounds = len(why) + len(results.samples.get(work, {}).get(name, []))
-            told.append(f"{name}, {work}: {len(why)} of {rounds} rounds failed; {why[0]}")
+            done = len(results.samples.get(work, {}).get(name, []))
+            count = f"{len(why)} of {len(why) + done} rounds failed" if done else "failed, and was not tried again"
+            told.append(f"{name}, {work}: {count}; {why[0]}")
     return told
 
 

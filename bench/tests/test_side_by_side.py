@@ -121,6 +121,14 @@ def test_rounds_that_failed_stand_below_the_table() -> None:
     assert "- other, flood: 1 of 2 rounds failed; no result after 100 s" in table.markdown(made, FLOOD)
 
 
+def test_who_has_only_failed_is_not_tried_again() -> None:
+    made = results(bruit=[(1, 1)])
+    for name in ("bruit", "other"):
+        made.add("flood", name, "no result after 100 s")
+    assert made.hopeless("flood") == {"other"}
+    assert table.failed(made, FLOOD)[1] == "other, flood: failed, and was not tried again; no result after 100 s"
+
+
 def test_the_page_says_who_is_absent_and_where_bruit_loses() -> None:
     made = Results("2026-11-22 10:00 UTC", {"processor": "two"}, 3, quick=True, note="Others used the machine.")
     made.entrants = {"bruit": entrant("bruit", sealed="AEAD"), "other": entrant("other")}

@@ -316,6 +316,14 @@ func detect(o options) (figures, error) {
 	return found, nil
 }
 
+// The first other member is what a cold start waits for.
+func pause(listed int) time.Duration {
+	if listed < 2 {
+		return time.Millisecond
+	}
+	return 5 * time.Millisecond
+}
+
 // One node, until standard input ends. A line whenever the number of members that it lists has changed.
 func member(o options) error {
 	n, err := start(o.name, o.seed, o.variant, o.nodes, &heard{node: 65000, all: newTally()})
@@ -332,7 +340,7 @@ func member(o options) error {
 		select {
 		case <-over:
 			return nil
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(pause(listed)):
 		}
 		if live := n.live(); live != listed {
 			fmt.Printf("{\"live\": %d}\n", live)

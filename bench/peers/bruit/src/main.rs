@@ -23,7 +23,7 @@ struct Bruit {
 impl Peer for Bruit {
     const ABOUT: About = About {
         name: "bruit",
-        sealed: "AEAD with one key of the cluster",
+        sealed: "ChaCha20-Poly1305, one key of the cluster",
         joined: "each lists all",
         broadcast: "Node::broadcast: a tree, repaired by digests",
         reliable: "Node::send, reliable",

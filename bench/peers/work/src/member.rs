@@ -34,7 +34,9 @@ pub fn run<P: Peer>(options: &Options) -> ExitCode {
         drop(tell);
     });
     let mut listed = 0;
-    while told.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout) {
+    // The first other member is what a cold start waits for.
+    let pause = |listed| Duration::from_millis(if listed < 2 { 1 } else { 5 });
+    while told.recv_timeout(pause(listed)) == Err(mpsc::RecvTimeoutError::Timeout) {
         let live = node.live();
         if live != listed {
             println!("{{\"live\": {live}}}");
