@@ -459,13 +459,19 @@ pub unsafe extern "C" fn bruit_message_reply(message: *const bruit_message, data
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bruit_message_fail(message: *const bruit_message, code: c_int, words: *const c_char) -> c_int {
     guard(|| {
-        let code = Code::from_number(code.into())
-            .ok_or_else(|| invalid(format!("code is {code}: expected one of BRUIT_E_*")))?;
         // SAFETY: NULL or one of ours, NULL or a text, as the caller promises.
-        let (message, words) =
-            unsafe { (message_of(message)?, if words.is_null() { code.describe() } else { text("words", words)? }) };
+        let (message, (code, words)) = unsafe { (message_of(message)?, error_of(code, words)?) };
         message.fail(code, words).map(|()| 0)
     })
+}
+
+/// An error for the other side; NULL is what the code means.
+pub(crate) unsafe fn error_of<'a>(code: c_int, words: *const c_char) -> Result<(Code, &'a str)> {
+    let code =
+        Code::from_number(code.into()).ok_or_else(|| invalid(format!("code is {code}: expected one of BRUIT_E_*")))?;
+    // SAFETY: NULL or a text, as the caller promises.
+    let words = if words.is_null() { code.describe() } else { unsafe { text("words", words) }? };
+    Ok((code, words))
 }
 
 pub(crate) unsafe fn topic_of<'a>(topic: *const c_char) -> Result<&'a str> {

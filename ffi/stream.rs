@@ -11,7 +11,7 @@ use crate::callback::{bruit_free_fn, subscribe};
 use crate::convert::{Out, array, bytes, count, invalid, put_text, text, wait};
 use crate::error::{Running, guard};
 use crate::handle::Slab;
-use crate::message::{check_flags, topic_of};
+use crate::message::{check_flags, error_of, topic_of};
 use crate::node::{bruit_node, node_of};
 
 /// bruit_node_open_stream(): what either side writes is compressed on its way, where that is shorter.
@@ -97,7 +97,8 @@ pub unsafe extern "C" fn bruit_node_on_stream(
 /// \param timeout_ms how long to wait for something: 0 not at all, -1 for ever.
 /// \return how many bytes; 0 at the end; BRUIT_E_BUSY: nothing yet, with `timeout_ms` 0; BRUIT_E_TIMEOUT: nothing in time;
 ///         when all that has come is read: BRUIT_E_UNREACHABLE: the member is dead or has left; BRUIT_E_NO_HANDLER: nobody took the stream there;
-///         BRUIT_E_LIMIT: it has too many; BRUIT_E_CANCELED: this node was stopped; BRUIT_E_CORRUPT: what came is no
+///         BRUIT_E_LIMIT: it has too many; BRUIT_E_CANCELED: this node was stopped; BRUIT_E_REMOTE, and whatever else
+///         bruit_stream_fail() was given there; BRUIT_E_CORRUPT: what came is no
 ///         compressed block; BRUIT_E_STATE: closed meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bruit_stream_read(
@@ -213,6 +214,24 @@ pub extern "C" fn bruit_stream_close(stream: *mut bruit_stream) -> c_int {
     guard(|| {
         // Whoever waits in it has it as well.
         STREAMS.remove(stream.addr())?.close();
+        Ok(0)
+    })
+}
+
+/// Ends both ways as something that is not whole: the other side reads what has come there, and then gets this error, as does
+/// who writes. Here reading and writing are BRUIT_E_STATE from now on, and bruit_stream_close() is still to be called. Nothing
+/// happens where it has ended already. Legal anywhere, and never waits.
+///
+/// \param code what bruit_stream_read() returns there: BRUIT_E_REMOTE is the usual one.
+/// \param words what bruit_last_error() says there, cut to 1,024 bytes; may be NULL.
+/// \return BRUIT_OK; BRUIT_E_INVALID: not an error code.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bruit_stream_fail(stream: *mut bruit_stream, code: c_int, words: *const c_char) -> c_int {
+    guard(|| {
+        let stream = stream_of(stream)?;
+        // SAFETY: NULL or a text, as the caller promises.
+        let (code, words) = unsafe { error_of(code, words) }?;
+        stream.fail(code, words);
         Ok(0)
     })
 }

@@ -1582,7 +1582,8 @@ int bruit_node_on_stream(bruit_node *node,
  * \param timeout_ms how long to wait for something: 0 not at all, -1 for ever.
  * \return how many bytes; 0 at the end; BRUIT_E_BUSY: nothing yet, with `timeout_ms` 0; BRUIT_E_TIMEOUT: nothing in time;
  *         when all that has come is read: BRUIT_E_UNREACHABLE: the member is dead or has left; BRUIT_E_NO_HANDLER: nobody took the stream there;
- *         BRUIT_E_LIMIT: it has too many; BRUIT_E_CANCELED: this node was stopped; BRUIT_E_CORRUPT: what came is no
+ *         BRUIT_E_LIMIT: it has too many; BRUIT_E_CANCELED: this node was stopped; BRUIT_E_REMOTE, and whatever else
+ *         bruit_stream_fail() was given there; BRUIT_E_CORRUPT: what came is no
  *         compressed block; BRUIT_E_STATE: closed meanwhile.
  */
 int bruit_stream_read(bruit_stream *stream,
@@ -1644,6 +1645,19 @@ int bruit_stream_shutdown(bruit_stream *stream);
  * \return BRUIT_OK; BRUIT_E_HANDLE.
  */
 int bruit_stream_close(bruit_stream *stream);
+
+/**
+ * Ends both ways as something that is not whole: the other side reads what has come there, and then gets this error, as does
+ * who writes. Here reading and writing are BRUIT_E_STATE from now on, and bruit_stream_close() is still to be called. Nothing
+ * happens where it has ended already. Legal anywhere, and never waits.
+ *
+ * \param code what bruit_stream_read() returns there: BRUIT_E_REMOTE is the usual one.
+ * \param words what bruit_last_error() says there, cut to 1,024 bytes; may be NULL.
+ * \return BRUIT_OK; BRUIT_E_INVALID: not an error code.
+ */
+int bruit_stream_fail(bruit_stream *stream,
+                      int code,
+                      const char *words);
 
 /** The name of a member's state: "ALIVE". Never NULL, never freed; "UNKNOWN" for other numbers. */
 const char *bruit_member_state_name(uint32_t state);

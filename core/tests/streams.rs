@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bruit_core::engine::Sending::Reliable;
 use bruit_core::error::Code;
-use bruit_core::runtime::{Heard, Stream, Wait};
+use bruit_core::runtime::{FAIL_TEXT_MAX, Heard, Stream, Wait};
 use bruit_core::view::EventKind;
 use support::{LIMIT, Witness, calm, cluster, config, eventually, set};
 
@@ -313,6 +313,36 @@ fn who_closes_early_tells_the_writer() {
 }
 
 #[test]
+fn who_fails_tells_the_reader_that_what_it_has_is_not_all() {
+    let [a, b] = pair(|_| {});
+    let (near, far) = open(&a, &b, "half");
+    write_all(&far, b"the first half");
+    a.until("it is there", |a| a.stat("stream_bytes_unread") == 14);
+    far.fail(Code::Remote, &"disk full ".repeat(1_000));
+    let mut half = [0; 64];
+    assert_eq!(near.read(&mut half, LONG).unwrap(), 14, "what has come is read");
+    let error = near.read(&mut half, LONG).unwrap_err();
+    assert_eq!((error.code, error.text.len()), (Code::Remote, FAIL_TEXT_MAX));
+    assert!(error.text.starts_with("disk full disk full"), "{error}");
+    assert_eq!(code(near.write(b"x", LONG)), Code::Remote);
+    assert_eq!(code(far.read(&mut half, LONG)), Code::State, "it is closed");
+    far.fail(Code::Remote, "again");
+    assert_eq!((a.stat("streams_reset"), b.stat("streams")), (1, 0));
+    // A panic is no end of a file.
+    let (near, far) = open(&a, &b, "panic");
+    let panics = thread::spawn(move || {
+        write_all(&far, b"half");
+        panic!("as planned");
+    });
+    assert!(panics.join().is_err());
+    let mut read = Ok(4);
+    while matches!(read, Ok(1..)) {
+        read = near.read(&mut half, LONG);
+    }
+    assert_eq!(read.unwrap_err().code, Code::Remote);
+}
+
+#[test]
 fn who_leaves_or_dies_or_is_stopped_ends_its_streams() {
     for how in ["leave", "crash"] {
         let [a, b] =
@@ -372,10 +402,12 @@ fn a_stream_may_be_closed_anywhere() {
     b.node.on_stream("closed", Box::new(|stream| stream.close())).unwrap();
     b.node.on_stream("dropped", Box::new(drop)).unwrap();
     b.node.on_stream("panics", Box::new(|_| std::panic::resume_unwind(Box::new("on purpose")))).unwrap();
-    for topic in ["closed", "dropped", "panics"] {
+    for topic in ["closed", "dropped"] {
         let stream = a.node.open_stream("n001", topic, false).unwrap();
         assert_eq!(read_all(&stream), Ok(vec![]), "{topic}");
     }
+    let stream = a.node.open_stream("n001", "panics", false).unwrap();
+    assert_eq!(code(read_all(&stream)), Code::Remote, "that is no end of a file");
     // Its stream ends before the handler has.
     eventually("the panic is counted", || b.stat("handler_panics") == 1, || b.describe());
     // While another thread waits in it.

@@ -58,6 +58,10 @@ impl Stream {
         py.detach(|| self.0.close());
     }
 
+    fn fail(&self, py: Python<'_>, text: &str) {
+        py.detach(|| self.0.fail(Code::Remote, text));
+    }
+
     /// Readable while `read` would not wait. Never read or close it.
     fn read_fd(&self) -> PyResult<i32> {
         self.0.read_fd().or_raise()

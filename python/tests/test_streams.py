@@ -291,7 +291,7 @@ def test_a_stream_that_nobody_keeps_is_closed(pair):
     assert far.read() == b""
 
 
-def test_what_a_handler_raises_is_logged_and_closes_the_stream(pair, caplog):
+def test_what_a_handler_raises_is_logged_and_fails_the_stream(pair, caplog):
     a, b = pair
     kept = []
 
@@ -301,7 +301,8 @@ def test_what_a_handler_raises_is_logged_and_closes_the_stream(pair, caplog):
         raise KeyError("oops")
 
     with caplog.at_level(logging.ERROR, "bruit"), a.open_stream("n1", timeout=20) as stream:
-        assert stream.read() == b""
+        with pytest.raises(bruit.RemoteError, match="KeyError: 'oops'"):
+            stream.read()
         until(lambda: kept[0].closed)
     assert "oops" in caplog.text and "byte stream '' with n0" in caplog.text
 
@@ -657,7 +658,21 @@ async def test_handlers_in_the_loop_do_not_wait_for_each_other():
             stream.close()
 
 
-def test_what_a_handler_in_the_loop_raises_closes_its_stream(caplog):
+def test_what_is_not_whole_does_not_look_so(pair):
+    a, b = pair
+    near, half = both_ends(a, b, "half")
+    with pytest.raises(ZeroDivisionError), near:
+        near.write(b"the first half")
+        assert half.read(100) == b"the first half"
+        raise ZeroDivisionError("division by zero")
+    with pytest.raises(bruit.RemoteError, match="ZeroDivisionError: division by zero"):
+        half.read()
+    with pytest.raises(bruit.RemoteError):
+        half.write(b"x")
+    half.fail("too late")
+
+
+def test_what_a_handler_in_the_loop_raises_fails_its_stream(caplog):
     @run
     async def test():
         async with Two() as (a, b):
@@ -669,7 +684,8 @@ def test_what_a_handler_in_the_loop_raises_closes_its_stream(caplog):
 
             async with await a.open_stream("b", timeout=20) as stream:
                 await stream.write(b"x")
-                assert await stream.read() == b""
+                with pytest.raises(bruit.RemoteError, match="KeyError: 'oops'"):
+                    await stream.read()
 
     with caplog.at_level(logging.ERROR, "bruit"):
         test()

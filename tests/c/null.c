@@ -173,6 +173,7 @@ void test_null_pointers(void) {
     ROW(bruit_stream_topic(NULL, stream_text, sizeof stream_text, &stream_len), BRUIT_E_HANDLE);
     ROW(bruit_stream_shutdown(NULL), BRUIT_E_HANDLE);
     ROW(bruit_stream_close(NULL), BRUIT_E_HANDLE);
+    ROW(bruit_stream_fail(NULL, BRUIT_E_REMOTE, "x"), BRUIT_E_HANDLE);
     OK(bruit_node_open_stream(node, "null", NULL, 0, &stream));
     ROW(bruit_stream_read(stream, NULL, 1, 0), BRUIT_E_INVALID);
     ROW(bruit_stream_write(stream, NULL, 1, 0), BRUIT_E_INVALID);
@@ -180,6 +181,7 @@ void test_null_pointers(void) {
     OK(bruit_stream_peer(stream, stream_text, sizeof stream_text, NULL));
     ROW(bruit_stream_topic(stream, NULL, 1, &stream_len), BRUIT_E_INVALID);
     OK(bruit_stream_topic(stream, stream_text, sizeof stream_text, NULL));
+    OK(bruit_stream_fail(stream, BRUIT_E_REMOTE, NULL));
     OK(bruit_stream_close(stream));
 
     /* messages */

@@ -97,6 +97,19 @@ void test_streams(void) {
     EQ(bruit_stream_write(near, data, sizeof data, PATIENCE_MS), BRUIT_E_CANCELED);
     OK(bruit_stream_close(near));
 
+    /* What is not whole does not look so. */
+    OK(bruit_node_open_stream(a, "b", "t", 0, &near));
+    far = taken();
+    EQ(bruit_stream_fail(far, 1, "no code"), BRUIT_E_INVALID);
+    OK(bruit_stream_fail(far, BRUIT_E_REMOTE, "disk full"));
+    EQ(bruit_stream_read(near, buf, sizeof buf, PATIENCE_MS), BRUIT_E_REMOTE);
+    STREQ(bruit_last_error(), "disk full");
+    EQ(bruit_stream_read(far, buf, sizeof buf, 0), BRUIT_E_STATE);
+    OK(bruit_stream_close(far));
+    OK(bruit_stream_fail(near, BRUIT_E_REMOTE, NULL));
+    OK(bruit_stream_close(near));
+    EQ(bruit_stream_fail(near, BRUIT_E_REMOTE, NULL), BRUIT_E_HANDLE);
+
     /* Nobody there; and a node that ends. */
     OK(bruit_node_open_stream(a, "b", "t", 0, &near));
     far = taken();

@@ -44,4 +44,4 @@ pub use node::{
 };
 pub use share::Runtime;
 pub use stats::{RuntimeCounters, StatDesc, Stats};
-pub use stream::Stream;
+pub use stream::{FAIL_TEXT_MAX, Stream};

@@ -22,6 +22,7 @@ use crate::error::{Code, Error, Result};
 use crate::id::NodeName;
 use crate::message::{Body, CHUNK_MAX, Chunk, StreamId, WEIGHT};
 use crate::outbox::Streamed;
+use crate::wire::cursor::cut;
 
 pub(crate) type StreamFn = Box<dyn FnMut(Stream) + Send>;
 
@@ -29,8 +30,11 @@ pub(crate) type StreamFn = Box<dyn FnMut(Stream) + Send>;
 /// Below a quarter of the smallest window, which is what the other side gives back at least.
 const WORTH: usize = CHUNK_MAX / 4;
 
+/// What [`Stream::fail`] says at most, in bytes.
+pub const FAIL_TEXT_MAX: usize = 1024;
+
 /// A byte stream to a member, both ways. It may be read on one thread and written on another. Dropping it is
-/// [`Stream::close`].
+/// [`Stream::close`], or [`Stream::fail`] in a panic.
 pub struct Stream {
     pipe: Arc<Pipe>,
     born: Born,
@@ -106,8 +110,8 @@ impl Stream {
 
     /// Reads what there is, at least a byte; 0 at the end. What came before an error is read first, then: `E_UNREACHABLE`
     /// where the member is dead or has left, `E_NO_HANDLER` where nobody listens to the topic there, `E_LIMIT` where
-    /// it has too many streams, `E_CANCELED` where the other side has closed the stream, or this node was stopped;
-    /// `E_CORRUPT` for what is no compressed block. `E_BUSY` with [`Wait::Now`] where there is nothing yet, `E_TIMEOUT`
+    /// it has too many streams, `E_CANCELED` where the other side has closed the stream, or this node was stopped,
+    /// `E_REMOTE` where the other side has failed it; `E_CORRUPT` for what is no compressed block. `E_BUSY` with [`Wait::Now`] where there is nothing yet, `E_TIMEOUT`
     /// where nothing came in time.
     pub fn read(&self, into: &mut [u8], wait: Wait) -> Result<usize> {
         self.check()?;
@@ -134,6 +138,15 @@ impl Stream {
     pub fn close(&self) {
         if !self.born.elsewhere() {
             self.pipe.close();
+        }
+    }
+
+    /// Ends it for both sides, as something that is not whole: the other one reads what has come there, and then gets this
+    /// error, as does who writes; [`Code::Remote`] is the usual one. The text is cut to [`FAIL_TEXT_MAX`]. Here it is closed.
+    /// Nothing happens where it has ended already.
+    pub fn fail(&self, code: Code, text: &str) {
+        if !self.born.elsewhere() {
+            self.pipe.fail(code, cut(text, FAIL_TEXT_MAX));
         }
     }
 
@@ -173,6 +186,8 @@ impl Drop for Stream {
         if self.born.elsewhere() {
             // What other threads had locked, or was open, is the parent's.
             std::mem::forget(self.pipe.clone());
+        } else if std::thread::panicking() {
+            self.fail(Code::Remote, "who had the stream there has panicked");
         } else {
             self.pipe.close();
         }
@@ -220,7 +235,7 @@ impl io::Write for Stream {
 
 fn io_error(error: Error) -> io::Error {
     let kind = match error.code {
-        Code::Unreachable | Code::Canceled => io::ErrorKind::ConnectionReset,
+        Code::Unreachable | Code::Canceled | Code::Remote => io::ErrorKind::ConnectionReset,
         Code::NoHandler => io::ErrorKind::ConnectionRefused,
         Code::State => io::ErrorKind::BrokenPipe,
         Code::Corrupt => io::ErrorKind::InvalidData,
@@ -383,6 +398,18 @@ impl Pipe {
     }
 
     fn close(&self) {
+        self.let_go(|node| node.close_stream(self.id));
+    }
+
+    fn fail(&self, code: Code, text: &str) {
+        self.let_go(|node| node.reset_stream(self.id, code, text));
+    }
+
+    fn refuse(&self, text: &str) {
+        self.fail(Code::NoHandler, text);
+    }
+
+    fn let_go(&self, tell: impl FnOnce(&Arc<Shared>)) {
         let left = {
             let mut state = self.state.lock();
             if std::mem::replace(&mut state.closed, true) {
@@ -392,16 +419,9 @@ impl Pipe {
         };
         self.forget_bytes(left.iter().map(|chunk| chunk.body.len()).sum());
         if let Some(node) = self.node.upgrade() {
-            node.close_stream(self.id);
+            tell(&node);
         }
         self.announce();
-    }
-
-    fn refuse(&self, text: &str) {
-        self.state.lock().closed = true;
-        if let Some(node) = self.node.upgrade() {
-            node.reset_stream(self.id, Code::NoHandler, text);
-        }
     }
 
     /// The other side has sent what it should not have.

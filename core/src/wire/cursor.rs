@@ -211,6 +211,15 @@ impl Flavor for Tail<'_> {
     }
 }
 
+/// The longest part of `text` that fits in `max` bytes.
+pub fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

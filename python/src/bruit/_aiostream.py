@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
 from bruit import _native
-from bruit._bytestream import End, flat
+from bruit._bytestream import End, flat, said
 from bruit._convert import Duration
 from bruit.errors import TimeoutError, TooBigError
 
@@ -140,6 +140,11 @@ class ByteStream(End):
             except RuntimeError:
                 pass  # That loop is closed.
 
+    def fail(self, text: str) -> None:
+        """End both ways as something that is not whole: see `bruit.ByteStream.fail`."""
+        self._native.fail(text)
+        self.close()
+
     def is_closing(self) -> bool:
         """Was it closed?"""
         return self._is_closed
@@ -164,6 +169,8 @@ class ByteStream(End):
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
+        if error is not None:
+            self._native.fail(said(error))
         self.close()
 
     # Waiting.

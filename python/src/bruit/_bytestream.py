@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from types import TracebackType
 from typing import TYPE_CHECKING, Optional, Union
 
 from bruit import _native
@@ -63,9 +64,10 @@ class ByteStream(End, io.RawIOBase):
 
     What ends it is raised after what came before was read: `UnreachableError` where the member is dead or has left,
     `NoHandlerError` where nobody takes streams of this topic there, `LimitError` where it has too many; `CanceledError`
-    where the other side has closed it and this one writes, or where this node was stopped; `CorruptError` for what is no
-    compressed block. `StateError` for a stream that was closed here, and for writing after `write_eof`. `TimeoutError`
-    where `timeout` is over; with a `timeout` of 0 what would wait returns None, as of any raw file.
+    where the other side has closed it and this one writes, or where this node was stopped; `RemoteError` where the other side
+    has failed it; `CorruptError` for what is no compressed block. `StateError` for a stream that was closed here, and for
+    writing after `write_eof`. `TimeoutError` where `timeout` is over; with a `timeout` of 0 what would wait returns None,
+    as of any raw file.
     """
 
     def __init__(self, native: _native.Stream, timeout: Optional[Duration] = None) -> None:
@@ -135,6 +137,23 @@ class ByteStream(End, io.RawIOBase):
             self._native.close()
             super().close()
 
+    def fail(self, text: str) -> None:
+        """End both ways as something that is not whole: who reads or writes there gets a `RemoteError` with this text,
+        after what came before. Leaving a ``with`` block by an exception does so.
+        """
+        self._native.fail(text)
+        self.close()
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        if error is not None:
+            self._native.fail(said(error))
+        self.close()
+
     def read_fd(self) -> int:
         """For `select` and its like: readable while `read` would not wait. Never read or close it; it closes with the stream."""
         return self._native.read_fd()
@@ -142,6 +161,11 @@ class ByteStream(End, io.RawIOBase):
     def write_fd(self) -> int:
         """The same for `write`: *readable* while it would not wait."""
         return self._native.write_fd()
+
+
+def said(error: BaseException) -> str:
+    """For the other side."""
+    return f"{type(error).__name__}: {error}"
 
 
 def flat(data: ReadableBuffer) -> Union[bytes, memoryview]:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union, overload
 
 from bruit import _convert, _log, _message, _native
-from bruit._bytestream import ByteStream
+from bruit._bytestream import ByteStream, said
 from bruit._convert import Duration, Key, MetaValue, OptionValue, seconds
 from bruit._message import ALL_TOPICS, Data, Message, Reply, Sent
 from bruit._native import Member, Members
@@ -298,7 +298,7 @@ class _Callbacks:
             if isinstance(what, Message):
                 _message.fail(what, error)
             elif isinstance(what, ByteStream):
-                what.close()
+                what.fail(said(error))
         finally:
             self._running = None
             if self._waiting:
@@ -877,8 +877,9 @@ class Node(NodeBase):
                 threading.Thread(target=store, args=(stream,)).start()
 
         Of several handlers that match, the first gets it. The stream is the handler's own, for as long as it likes, and
-        closes when nobody refers to it any more, or when the handler raises. All handlers of a node share a thread: one
-        that reads and writes for long keeps the others waiting, and hands it to another thread rather.
+        closes when nobody refers to it any more; what the handler raises fails it (`ByteStream.fail`). All handlers of a
+        node share a thread: one that reads and writes for long keeps the others waiting, and hands it to another thread
+        rather.
         """
         topic, handler = _message.topic_and_handler(what, fn, topic)
         if handler is None:

@@ -25,6 +25,7 @@ from typing import Any, Callable, Optional, TypeVar, Union, cast, overload
 
 from bruit import _convert, _log, _message, _native
 from bruit._aiostream import ByteStream
+from bruit._bytestream import said
 from bruit._convert import Duration, seconds
 from bruit._message import Data, Message, Reply
 from bruit._native import Members
@@ -246,8 +247,8 @@ class Node(NodeBase):
                     await stream.write(line)
 
         Each call is a task of its own, as asyncio's servers have it: one does not wait for another. The stream is the
-        handler's own, and closes when nobody refers to it any more, or when the handler raises. `Subscription.cancel` ends
-        no call that is under way; `stop` waits for them, and cancels those that are late.
+        handler's own, and closes when nobody refers to it any more; what the handler raises fails it (`ByteStream.fail`).
+        `Subscription.cancel` ends no call that is under way; `stop` waits for them, and cancels those that are late.
         """
         topic, handler = _message.topic_and_handler(what, fn, topic)
         if handler is None:
@@ -328,7 +329,7 @@ class Subscription:
             if isinstance(what, Message):
                 _message.fail(what, error)
             elif isinstance(what, ByteStream):
-                what.close()
+                what.fail(said(error))
 
 
 class _Judged(Stream[Message]):

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::super::cursor::{Malformed, Read, Reader, Writer};
+use super::super::cursor::{Malformed, Read, Reader, Writer, cut};
 use super::super::question::Terms;
 use super::kind::*;
 use super::list::{Beats, Contacts, Entries, Marks, Runs, Spans, StateEntry, SummaryEntry};
@@ -499,13 +499,4 @@ fn fixed(r: &mut Reader<'_>) -> Read<u64> {
         return Ok(0);
     }
     Ok(u64::from_le_bytes(r.take(8)?.try_into().map_err(|_| Malformed)?))
-}
-
-/// The longest part of `text` that fits in `max` bytes.
-fn cut(text: &str, max: usize) -> &str {
-    let mut end = text.len().min(max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
