@@ -118,7 +118,8 @@ def prepare(wanted: list[str], results: Results) -> dict[str, tuple[Entrant, tup
     return entrants
 
 
-def measure(results: Results, entrants: dict[str, tuple[Entrant, tuple[str, ...]]], works: list[Work]) -> None:
+def measure(results: Results, entrants: dict[str, tuple[Entrant, tuple[str, ...]]], works: list[Work], path: pathlib.Path) -> None:
+    """Saved after each job: who interrupts a run keeps what it has."""
     limits = machine()
     jobs = []
     for round_ in range(results.rounds):
@@ -129,8 +130,9 @@ def measure(results: Results, entrants: dict[str, tuple[Entrant, tuple[str, ...]
         outcomes = job.without(results.hopeless(job.work.name)).run()
         for name, outcome in outcomes.items():
             results.add(job.work.name, name, outcome)
+        results.minutes = (time.monotonic() - began) / 60
+        results.save(path)
         progress.step(job, outcomes, time.monotonic() - started, jobs[at + 1 :])
-    results.minutes = (time.monotonic() - began) / 60
 
 
 def this_machine() -> dict[str, str]:
@@ -188,9 +190,8 @@ def main() -> int:
     entrants = prepare(wanted, results)
     if not can_be_alone():
         print("no network namespace can be had: what crosses the wire is not counted")
-    measure(results, entrants, works)
     path = RESULTS / f"{options.name or now.strftime('%Y-%m-%d')}.json"
-    results.save(path)
+    measure(results, entrants, works, path)
     print(shown(results))
     print(f"{path.relative_to(ROOT)} holds every round")
     if not options.no_page:

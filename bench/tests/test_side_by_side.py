@@ -10,6 +10,7 @@ sys.path.insert(0, str(HERE.parent / "side_by_side"))
 
 import company  # noqa: E402
 import page  # noqa: E402
+import pictures  # noqa: E402
 import running  # noqa: E402
 import table  # noqa: E402
 from samples import Entrant, Results, Summary, Trouble, number, outcome  # noqa: E402
@@ -139,6 +140,16 @@ def test_the_page_says_who_is_absent_and_where_bruit_loses() -> None:
     assert "- third: there is no go" in text and "- Others used the machine." in text
     assert "in clear" in text and "a quick run" in text
     assert text.index("50 nodes join: bruit 2.00, other 1.00") < text.index("| other |  | 1.00 |")
+
+
+def test_a_picture_has_each_entrant_and_is_the_same_again(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("matplotlib")
+    made = Results("2026-11-22 10:00 UTC", {"processor": "two"}, 2, quick=False)
+    made.entrants = {"bruit": entrant("bruit"), "other": entrant("other")}
+    for name, seconds in (("bruit", 0.1), ("bruit", 0.2), ("other", 4.0)):
+        made.add("join-50", name, {"seconds": seconds})
+    drawn = [pictures.draw(made, tmp_path / name)[1].read_text() for name in ("one", "two")]
+    assert "bruit" in drawn[0] and "other" in drawn[0] and drawn[0] == drawn[1]
 
 
 def test_every_column_is_a_figure_of_a_work() -> None:

@@ -6,7 +6,7 @@
 //!     peer-NAME member [seed=ADDRESS]                                one node until standard input ends; a line for each change
 //!
 //! All nodes of a work live in one process, on two threads of the peer's runtime; who is to be killed has a process of its own.
-//! bench/peers/{go,node,python} say the same words for other languages.
+//! bench/peers/{go-memberlist,gossipmonger,python} say the same words for other languages.
 
 mod cluster;
 mod heard;
