@@ -26,6 +26,8 @@ from works import FOOTPRINT, MACHINE, TABLES, WORKS, Work
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "PEERS.md"
 PICTURE = ROOT / "docs" / "images" / "peers"
+# By name, with the program.
+Entrants = dict[str, tuple[Entrant, tuple[str, ...]]]
 COMPANY = pathlib.Path(__file__).resolve().parent / "company.py"
 
 
@@ -52,16 +54,18 @@ def command_of(work: Work, program: tuple[str, ...], variant: str) -> tuple[str,
     return (*program, *work.words, *((f"variant={variant}",) if work.words else ()))
 
 
-def jobs_of(round_: int, entrants: dict[str, tuple[Entrant, tuple[str, ...]]], works: list[Work]) -> list[Job]:
+def jobs_of(round_: int, entrants: Entrants, works: list[Work]) -> list[Job]:
     """Of one round: every other round runs backwards."""
     jobs = []
+    # The first variant of a peer is its default.
+    firsts = set({entrant.peer: name for name, (entrant, _) in reversed(entrants.items())}.values())
     for work in works:
         if work.once and round_ > 0:
             continue
         fit = [
             (name, command_of(work, program, entrant.variant))
             for name, (entrant, program) in entrants.items()
-            if work.suits(entrant, name == next(n for n, (e, _) in entrants.items() if e.peer == entrant.peer))
+            if work.suits(entrant, name in firsts)
         ]
         if round_ % 2:
             fit.reverse()
@@ -100,9 +104,9 @@ def brief(outcome: Figures | str) -> str:
     return ", ".join(f"{name} {number(value)}" for name, value in list(outcome.items())[:4] if value is not None)
 
 
-def prepare(wanted: list[str], results: Results) -> dict[str, tuple[Entrant, tuple[str, ...]]]:
+def prepare(wanted: list[str], results: Results) -> Entrants:
     """Builds what can be had."""
-    entrants = {}
+    entrants: Entrants = {}
     for peer in wanted:
         print(f"== {peer}: building or installing what is missing", flush=True)
         try:
@@ -118,7 +122,7 @@ def prepare(wanted: list[str], results: Results) -> dict[str, tuple[Entrant, tup
     return entrants
 
 
-def measure(results: Results, entrants: dict[str, tuple[Entrant, tuple[str, ...]]], works: list[Work], path: pathlib.Path) -> None:
+def measure(results: Results, entrants: Entrants, works: list[Work], path: pathlib.Path) -> None:
     """Saved after each job: who interrupts a run keeps what it has."""
     limits = machine()
     jobs = []
