@@ -122,19 +122,19 @@ def prepare(wanted: list[str], results: Results) -> Entrants:
     return entrants
 
 
-def measure(results: Results, entrants: Entrants, works: list[Work], path: pathlib.Path) -> None:
+def measure(results: Results, entrants: Entrants, works: list[Work], rounds: int, path: pathlib.Path) -> None:
     """Saved after each job: who interrupts a run keeps what it has."""
     limits = machine()
     jobs = []
-    for round_ in range(results.rounds):
+    for round_ in range(rounds):
         jobs += [Job(MACHINE, (MACHINE.name,), (limits,)), *jobs_of(round_, entrants, works)]
-    progress, began = Progress(len(jobs)), time.monotonic()
+    progress, began, before = Progress(len(jobs)), time.monotonic(), results.minutes
     for at, job in enumerate(jobs):
         started = time.monotonic()
         outcomes = job.without(results.hopeless(job.work.name)).run()
         for name, outcome in outcomes.items():
             results.add(job.work.name, name, outcome)
-        results.minutes = (time.monotonic() - began) / 60
+        results.minutes = before + (time.monotonic() - began) / 60
         results.save(path)
         progress.step(job, outcomes, time.monotonic() - started, jobs[at + 1 :])
 
@@ -175,6 +175,8 @@ def main() -> int:
     parser.add_argument("--works", default="", help=f"those whose names begin so, with commas between: {names}")
     parser.add_argument("--name", help="of the result file; today's date where not given")
     parser.add_argument("--note", default="", help="what a reader should know about this run")
+    text = "do these works again for that result file, beside what else it has"
+    parser.add_argument("--again", metavar="FILE", type=pathlib.Path, help=text)
     parser.add_argument("--page", metavar="FILE", type=pathlib.Path, help="measure nothing: write the page from that result file")
     parser.add_argument("--no-page", action="store_true", help="leave docs/PEERS.md as it is")
     options = parser.parse_args()
@@ -191,15 +193,18 @@ def main() -> int:
     now = datetime.datetime.now(datetime.timezone.utc)
     rounds = options.rounds or (2 if options.quick else 5)
     results = Results(now.strftime("%Y-%m-%d %H:%M UTC"), this_machine(), rounds, options.quick, options.note)
+    if options.again:
+        results = Results.load(options.again)
+        results.forget([FOOTPRINT, *(work.name for work in works)])
     entrants = prepare(wanted, results)
     if not can_be_alone():
         print("no network namespace can be had: what crosses the wire is not counted")
-    path = RESULTS / f"{options.name or now.strftime('%Y-%m-%d')}.json"
-    measure(results, entrants, works, path)
+    path = options.again or RESULTS / f"{options.name or now.strftime('%Y-%m-%d')}.json"
+    measure(results, entrants, works, rounds, path.resolve())
     print(shown(results))
-    print(f"{path.relative_to(ROOT)} holds every round")
+    print(f"{path} holds every round")
     if not options.no_page:
-        write_page(results, path)
+        write_page(results, path.resolve())
     return 0
 
 

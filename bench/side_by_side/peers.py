@@ -9,7 +9,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -91,11 +90,10 @@ def crate(name: str) -> Program:
     note = folder / "built.json"
     # Downloads are no part of building.
     run(["cargo", "fetch", *manifest])
-    is_cold = not folder.exists()
-    wall, cpu = time.monotonic(), children_cpu()
+    is_cold, cpu = not folder.exists(), children_cpu()
     run(["cargo", "build", "--release", "--quiet", "--target-dir", str(folder), "--package", package, *manifest])
     if is_cold:
-        note.write_text(json.dumps({"build_s": time.monotonic() - wall, "build_cpu_s": children_cpu() - cpu}))
+        note.write_text(json.dumps({"build_cpu_s": children_cpu() - cpu}))
     program = folder / "release" / package
     tree = run(["cargo", "tree", "--edges", "normal", "--prefix", "none", "--package", package, *manifest])
     packages = {" ".join(line.split()[:2]) for line in tree.splitlines() if line.strip()}
@@ -182,11 +180,11 @@ def go_memberlist() -> Program:
     folder.mkdir(parents=True, exist_ok=True)
     program, sources = folder / "peer", SOURCES / "go-memberlist"
     environment = {"GO111MODULE": "off", "GOPATH": str(GO_LIBRARIES), "GOCACHE": str(folder / "cache"), "GOFLAGS": ""}
-    is_cold, wall, cpu = not (folder / "cache").exists(), time.monotonic(), children_cpu()
+    is_cold, cpu = not (folder / "cache").exists(), children_cpu()
     run([go, "build", "-o", str(program), *map(str, sorted(sources.glob("*.go")))], environment=environment)
     note = folder / "built.json"
     if is_cold:
-        note.write_text(json.dumps({"build_s": time.monotonic() - wall, "build_cpu_s": children_cpu() - cpu}))
+        note.write_text(json.dumps({"build_cpu_s": children_cpu() - cpu}))
     version = run(["dpkg-query", "--show", "--showformat", "${Version}", package]).strip()
     footprint: Figures = {"megabytes": stripped_size(program) / 1e6}
     if note.exists():

@@ -12,11 +12,11 @@ from works import TABLES, Column
 # Work, figure, and what it is in words for somebody who sees nothing else.
 PANELS = (
     ("join-50", "seconds", "50 nodes join, s"),
-    ("detect-50", "all_s", "a death among 50: all know, s"),
-    ("broadcast-10", "p50_ms", "broadcast to 10: all have heard, ms"),
+    ("detect-50", "all_s", "a death is known to 50, s"),
+    ("broadcast-10", "p50_ms", "broadcast to 10, p50, ms"),
     ("broadcast-10", "per_second", "broadcasts to 10 a second"),
-    ("broadcast-10", "cpu_us", "CPU a delivery, µs"),
-    ("idle-100", "cpu_percent", "idle among 100: CPU a node, %"),
+    ("broadcast-10", "cpu_us", "broadcast: CPU each, µs"),
+    ("idle-100", "cpu_percent", "idle, 100 nodes: CPU, %"),
 )
 COLOR, OUR_COLOR = "#B0B0B0", "#0072B2"
 

@@ -60,9 +60,15 @@ class Results:
         else:
             self.samples.setdefault(work, {}).setdefault(entrant, []).append(outcome)
 
+    def forget(self, works: Sequence[str]) -> None:
+        for work in works:
+            self.samples.pop(work, None)
+            self.failures.pop(work, None)
+
     def hopeless(self, work: str) -> set[str]:
-        """Who failed, and has never done it: to try again would cost minutes."""
-        return set(self.failures.get(work, {})) - set(self.samples.get(work, {}))
+        """Who failed twice, and has never done it: to try again would cost minutes."""
+        failed = self.failures.get(work, {})
+        return {name for name, why in failed.items() if len(why) > 1} - set(self.samples.get(work, {}))
 
     def values(self, work: str, entrant: str, figure: str) -> list[float]:
         rounds = self.samples.get(work, {}).get(entrant, [])

@@ -31,7 +31,7 @@ def rows(results: Results, table: Table) -> list[tuple[str, list[str]]]:
 
 
 def losses(results: Results, column: Column) -> list[tuple[str, Summary]]:
-    """Who has a better median than bruit, the best first."""
+    """Who has a better median than bruit, the best first. Less than one in a hundred is no difference."""
     ours = results.summary(column.work, OURS, column.figure)
     if ours is None:
         return []
@@ -40,7 +40,7 @@ def losses(results: Results, column: Column) -> list[tuple[str, Summary]]:
         theirs = results.summary(column.work, name, column.figure)
         if entrant.peer == OURS or theirs is None:
             continue
-        if theirs.median > ours.median if column.more_is_better else theirs.median < ours.median:
+        if theirs.median > 1.01 * ours.median if column.more_is_better else 1.01 * theirs.median < ours.median:
             better.append((name, theirs))
     return sorted(better, key=lambda pair: pair[1].median, reverse=column.more_is_better)
 
@@ -86,7 +86,7 @@ def failed(results: Results, table: Table) -> list[str]:
     for work in dict.fromkeys(column.work for column in table.columns):
         for name, why in results.failures.get(work, {}).items():
             done = len(results.samples.get(work, {}).get(name, []))
-            count = f"{len(why)} of {len(why) + done} rounds failed" if done else "failed, and was not tried again"
+            count = f"{len(why)} of {len(why) + done} rounds failed" if done else "failed whenever it was tried"
             told.append(f"{name}, {work}: {count}; {why[0]}")
     return told
 

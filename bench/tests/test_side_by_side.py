@@ -98,6 +98,11 @@ def test_a_loss_inside_the_spread_says_so() -> None:
     assert table.loss_text(made, RATE) == "messages a second: bruit 200, other 210 (ranges overlap)"
 
 
+def test_one_in_a_hundred_is_no_difference() -> None:
+    made = results(bruit=[(1000, 2.0)], other=[(1009, 1.99)])
+    assert table.losses(made, RATE) == [] and table.losses(made, TIME) == []
+
+
 def test_nothing_lost_is_said_too() -> None:
     assert table.verdict(results(bruit=[(2, 1)], other=[(1, 2)]), FLOOD) == ["bruit loses no column of this table."]
     assert table.verdict(results(other=[(1, 2)]), FLOOD) == ["bruit is not in this table."]
@@ -122,12 +127,14 @@ def test_rounds_that_failed_stand_below_the_table() -> None:
     assert "- other, flood: 1 of 2 rounds failed; no result after 100 s" in table.markdown(made, FLOOD)
 
 
-def test_who_has_only_failed_is_not_tried_again() -> None:
+def test_who_has_failed_twice_and_never_done_it_is_not_tried_again() -> None:
     made = results(bruit=[(1, 1)])
-    for name in ("bruit", "other"):
+    for name in ("bruit", "bruit", "other"):
         made.add("flood", name, "no result after 100 s")
+    assert made.hopeless("flood") == set()
+    made.add("flood", "other", "no result after 100 s")
     assert made.hopeless("flood") == {"other"}
-    assert table.failed(made, FLOOD)[1] == "other, flood: failed, and was not tried again; no result after 100 s"
+    assert table.failed(made, FLOOD)[1] == "other, flood: failed whenever it was tried; no result after 100 s"
 
 
 def test_the_page_says_who_is_absent_and_where_bruit_loses() -> None:
