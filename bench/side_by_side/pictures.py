@@ -58,6 +58,7 @@ def panel(axes: Any, results: Results, column: Column, title: str) -> None:
         axes.annotate(f" {number(summary.median)}", (summary.most, at), va="center", fontsize=7)
     axes.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter("")
     if shown:
         least, most = min(s.least for _, s in shown), max(s.most for _, s in shown)
         # Bars of a logarithmic axis begin somewhere; figures stand beside them.
