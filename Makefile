@@ -38,7 +38,7 @@ help:
 	@echo 'make test       every test: Rust, C, C++, Python, the documentation, the installed library, the demo'
 	@echo 'make lint       formatting and static checks'
 	@echo 'make bench      figures of this machine beside those of others; about a quarter of an hour'
-	@echo 'make bench-peers bruit and its peers on the same works in one run; ARGS=--quick: ten minutes; docs/PEERS.md'
+	@echo 'make bench-peers bruit and its peers on the same works in one run; an hour; ARGS=--quick: less than half of that; docs/PEERS.md'
 	@echo 'make papers     simulated: what papers say beside what we do; papers-full: as large as the papers'
 	@echo 'make soak       false deaths on a busy machine, MINUTES=$(MINUTES)'
 	@echo "make sim        simulated clusters: ARGS='nodes=100 loss=0.1 kill=3 trials=20', or files such as examples/sim/crash.scn"
