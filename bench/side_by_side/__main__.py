@@ -168,7 +168,7 @@ def write_page(results: Results, source: pathlib.Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two rounds of fewer works: less than half an hour, rather than more than one")
+    parser.add_argument("--quick", action="store_true", help="two rounds of fewer works: less than half the time")
     parser.add_argument("--rounds", type=int, help="rather than five, or two where it is quick")
     parser.add_argument("--peers", default=",".join(PEERS), help="some of them, with commas between: %(default)s")
     names = ", ".join(work.name for work in WORKS)
