@@ -1651,7 +1651,7 @@ int bruit_stream_close(bruit_stream *stream);
  * who writes. Here reading and writing are BRUIT_E_STATE from now on, and bruit_stream_close() is still to be called. Nothing
  * happens where it has ended already. Legal anywhere, and never waits.
  *
- * \param code what bruit_stream_read() returns there: BRUIT_E_REMOTE is the usual one.
+ * \param code what bruit_stream_read() returns there: BRUIT_E_REMOTE is the usual one, and what BRUIT_E_BUSY and BRUIT_E_TIMEOUT arrive as.
  * \param words what bruit_last_error() says there, cut to 1,024 bytes; may be NULL.
  * \return BRUIT_OK; BRUIT_E_INVALID: not an error code.
  */

@@ -328,6 +328,12 @@ fn who_fails_tells_the_reader_that_what_it_has_is_not_all() {
     assert_eq!(code(far.read(&mut half, LONG)), Code::State, "it is closed");
     far.fail(Code::Remote, "again");
     assert_eq!((a.stat("streams_reset"), b.stat("streams")), (1, 0));
+    // What would make a reader try again is no end.
+    for busy in [Code::Busy, Code::Timeout] {
+        let (near, far) = open(&a, &b, busy.name());
+        far.fail(busy, "try again");
+        assert_eq!(code(near.read(&mut half, LONG)), Code::Remote);
+    }
     // A panic is no end of a file.
     let (near, far) = open(&a, &b, "panic");
     let panics = thread::spawn(move || {

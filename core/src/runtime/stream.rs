@@ -142,7 +142,7 @@ impl Stream {
     }
 
     /// Ends it for both sides, as something that is not whole: the other one reads what has come there, and then gets this
-    /// error, as does who writes; [`Code::Remote`] is the usual one. The text is cut to [`FAIL_TEXT_MAX`]. Here it is closed.
+    /// error, as does who writes; [`Code::Remote`] is the usual one, and what `E_BUSY` and `E_TIMEOUT` arrive as. The text is cut to [`FAIL_TEXT_MAX`]. Here it is closed.
     /// Nothing happens where it has ended already.
     pub fn fail(&self, code: Code, text: &str) {
         if !self.born.elsewhere() {
