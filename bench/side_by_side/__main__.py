@@ -7,6 +7,7 @@ bench/results/NAME.json, docs/PEERS.md and its pictures.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import os
 import pathlib
@@ -44,8 +45,10 @@ class Job:
         return Job(self.work, tuple(name for name, _ in pairs), tuple(command for _, command in pairs))
 
     def run(self) -> dict[str, Figures | str]:
-        runs = [Run(command, self.work.limit) for command in self.commands]
-        return {name: attempt(run) for name, run in zip(self.who, runs)}
+        with contextlib.ExitStack() as all_:
+            # Also where somebody interrupts, nobody is left behind.
+            runs = [all_.enter_context(Run(command, self.work.limit)) for command in self.commands]
+            return {name: attempt(run) for name, run in zip(self.who, runs)}
 
 
 def command_of(work: Work, program: tuple[str, ...], variant: str) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class Run:
     """A program that was started. Ended and waited for at the end of the `with` block, with all its children."""
 
     def __init__(self, command: Sequence[str], limit: float) -> None:
-        self.began, self.limit = time.monotonic(), limit
+        self.began, self.limit, self.is_over = time.monotonic(), limit, False
         words = [*ALONE, *command] if can_be_alone() else list(command)
         self.process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -40,6 +40,10 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.is_over:
+            # Its number may be another's by now.
+            return
+        self.is_over = True
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:

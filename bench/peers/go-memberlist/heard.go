@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Messages as in bench/peers/work/src/heard.rs: their number, who said it, and noise that does not compress.
+// Messages as those of the Rust peers: their number, who said it, and noise that does not compress.
 const (
 	header    = 16
 	noiseSize = 4 << 20
