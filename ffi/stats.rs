@@ -298,6 +298,8 @@ pub struct bruit_stats {
     pub rumor_rounds: u64,
     /** times that a neighbour was waited for no longer, because it was behind with broadcasts for too long */
     pub neighbours_slow: u64,
+    /** stalls that others were told of, to be patient (`stall_patience`) */
+    pub stalls_told: u64,
 }
 
 /// One counter.
@@ -511,6 +513,7 @@ const FIELDS: &[&str] = &[
     "validations_rejected",
     "rumor_rounds",
     "neighbours_slow",
+    "stalls_told",
 ];
 
 const _: () = assert!(size_of::<bruit_stats>() == size_of::<u64>() * (1 + FIELDS.len()));

@@ -958,6 +958,8 @@ typedef struct bruit_stats {
     uint64_t rumor_rounds;
     /** times that a neighbour was waited for no longer, because it was behind with broadcasts for too long */
     uint64_t neighbours_slow;
+    /** stalls that others were told of, to be patient (`stall_patience`) */
+    uint64_t stalls_told;
 } bruit_stats;
 
 /** One counter. */

@@ -255,7 +255,8 @@ impl Parts {
             36 => Frame::Prune { origin: run, own: self.yes },
             37 => Frame::Idontwant { origin: run, seq: a },
             38 => Frame::Vector { ask: self.yes, neighbour: b % 2 == 0, marks: Marks(&self.marks) },
-            _ => Frame::Gone { origin: run, upto: a, before: self.yes, age: seq },
+            39 => Frame::Gone { origin: run, upto: a, before: self.yes, age: seq },
+            _ => Frame::Stalled { run, left: b },
         }
     }
 }

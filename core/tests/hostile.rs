@@ -26,7 +26,7 @@ fn plausible(rng: &mut Rng, bytes: &mut Vec<u8>) {
     let (own, other) = (name(i), name(rng.below(100)));
     let mut beats = Vec::new();
     Beats::push(&mut beats, run, rng.below(1 << 20));
-    match rng.index(15) {
+    match rng.index(16) {
         0 | 1 => Frame::Record(Record { epoch: Epoch(small), incarnation, version, ..record(i, &own) }),
         2 => Frame::Record(Record { epoch: Epoch(small), age: 1 << small, ..record(i, &other) }),
         3 => Frame::Record(Record { epoch: Epoch(small), addr: addr(rng.below(3)), ..record(i, "me") }),
@@ -39,6 +39,7 @@ fn plausible(rng: &mut Rng, bytes: &mut Vec<u8>) {
         11 => Frame::State { run, base: Version(small), to: version, reset: rng.chance(1, 2), entries: Entries(&[]) },
         12 => Frame::StateNews { run, version },
         13 => Frame::Heartbeats { idle: 1 << small, fingerprint: rng.next_u64(), beats: Beats(&beats) },
+        14 => Frame::Stalled { run, left: 60 * small },
         _ => Frame::Want { runs: Runs(&runs) },
     }
     .write(bytes);

@@ -121,18 +121,17 @@ fn a_question_is_answered_once_later_from_any_thread_and_in_time() {
     std::thread::spawn(move || copy.reply(b"from elsewhere").unwrap()).join().unwrap();
     assert_eq!(message.reply(b"again").unwrap_err().code, Code::State);
     assert_eq!(gather(query).0["n001"], Ok("from elsewhere".to_string()));
-    // Beyond its size, and beyond its time.
+    // Beyond its size, and beyond its time, which is over there a little later than here.
     let soon = Question { timeout: Some(Duration::from_millis(300)), ..all("q", b"?") };
-    let query = nodes[0].node.query(&soon, Wait::Now).unwrap();
-    let message = next(&kept);
-    assert_eq!(message.reply(&vec![0; (64 << 10) + 1]).unwrap_err().code, Code::TooBig);
-    let (answers, gathered) = gather(query);
-    assert_eq!((answers.len(), gathered.why), (0, Some(Code::Timeout)));
-    eventually(
-        "its time is over there, too",
-        || message.reply(b"late").is_err_and(|e| e.code == Code::Timeout),
-        || "it is not".into(),
-    );
+    let refused = || {
+        let query = nodes[0].node.query(&soon, Wait::Now).unwrap();
+        let message = next(&kept);
+        assert_eq!(message.reply(&vec![0; (64 << 10) + 1]).unwrap_err().code, Code::TooBig);
+        let (answers, gathered) = gather(query);
+        assert_eq!((answers.len(), gathered.why), (0, Some(Code::Timeout)));
+        message.reply(b"late").is_err_and(|e| e.code == Code::Timeout)
+    };
+    eventually("an answer whose time is over is refused", refused, || "it is not".into());
 }
 
 #[test]

@@ -215,6 +215,7 @@ AT(bruit_stats, validations_late, 1096);
 AT(bruit_stats, validations_rejected, 1104);
 AT(bruit_stats, rumor_rounds, 1112);
 AT(bruit_stats, neighbours_slow, 1120);
+AT(bruit_stats, stalls_told, 1128);
 
 ASSERT(BRUIT_OK == 0 && BRUIT_E_INVALID == -1 && BRUIT_E_HANDLE == -2 && BRUIT_E_STATE == -3);
 ASSERT(BRUIT_E_DEADLOCK == -4 && BRUIT_E_FORKED == -5 && BRUIT_E_TIMEOUT == -6 && BRUIT_E_BUFFER == -7);

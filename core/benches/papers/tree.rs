@@ -344,7 +344,18 @@ pub fn after_failures(size: Size, make: &(impl Fn() -> Net + Sync), spared: Opti
         (80, End::PowerCut, 100.0, 0.0, 99.99),
     ];
     // Each of the large ones takes half of the memory of a usual machine.
-    let run = |&(share, end, ..): &(usize, End, f64, f64, f64)| fail(make(), share, end, size.pick(100, 1_000), spared);
+    let run = |&(share, end, ..): &(usize, End, f64, f64, f64)| {
+        let began = std::time::Instant::now();
+        let after = fail(make(), share, end, size.pick(100, 1_000), spared);
+        if size == Size::Full {
+            let (mean, first, took) = (after.mean * 100.0, after.first * 100.0, began.elapsed().as_secs_f64());
+            eprintln!(
+                "(of {share} %, {end:?}: mean {mean:.3} %, first {first:.3} %, whole after {:?}; {took:.0} s)",
+                after.whole_after
+            );
+        }
+        after
+    };
     let afters: Vec<After> = match size {
         Size::Short => each(cases.len(), |i| run(&cases[i])),
         Size::Full => cases.iter().map(run).collect(),

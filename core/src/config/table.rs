@@ -181,6 +181,8 @@ group "Failure detection" {
     flap_half_life: Duration as Time = "1m" / "2m" / "30s", in "0" to "1h", from "RFC 2439 §4.2, which has 15 min for routes; so that one death costs nothing and two in a minute do", live;
     /// A driver that runs later than this counts the loss as its own fault: peers get the time back.
     stall_threshold: Duration as Time = "50ms", in "1ms" to "1m", from "chosen by feel: above a busy machine's usual lateness, at most `probe_timeout_min`";
+    /// A member that was not scheduled for half a second or more says so, and its suspicions last for so many times its longest stall of the last minutes, at least. 0: no longer than others. See docs/FAILURE_DETECTION.md.
+    stall_patience: Milli as Ratio = "2.0", in "0" to "10.0", from "ours: stalls of one machine differ by less than that most of the time", live;
 }
 
 group "Gossip" {

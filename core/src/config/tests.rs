@@ -66,7 +66,7 @@ fn the_bounds_are_accepted_and_nothing_beyond_them() {
             OptionKind::Size => (less(low, SIZES), more(high, SIZES)),
             OptionKind::Ratio => {
                 let milli = |text: &str| (text.parse::<f64>().unwrap() * 1000.0) as u32;
-                (Some(Milli(milli(low) - 1).to_string()), Milli(milli(high) + 1).to_string())
+                (milli(low).checked_sub(1).map(|below| Milli(below).to_string()), Milli(milli(high) + 1).to_string())
             }
             _ => (less(low, &[]), more(high, &[])),
         };
@@ -204,6 +204,7 @@ fn only_live_options_change_while_running() {
         "buddy",
         "nacks",
         "flap_half_life",
+        "stall_patience",
         "send_queue",
         "stream_window",
         "max_streams",

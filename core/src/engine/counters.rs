@@ -76,6 +76,7 @@ counters! {
     members_full: "members not listed because max_members was reached",
     probed_first: "members told of by a node long out of touch: called before they are listed",
     stalls: "times that the driver was late by more than stall_threshold",
+    stalls_told: "stalls that others were told of, to be patient (`stall_patience`)",
     health: "local health: 0 is healthy (Lifeguard)",
     islands: "with membership = partial: calls that met a part of the cluster that we were not connected with",
     neighbours: "neighbours in the overlay, now",

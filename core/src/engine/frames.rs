@@ -11,6 +11,7 @@ use crate::id::{Epoch, NodeName, Peer, RunId, Version};
 use crate::outbox::{Destination, Outbox, Via};
 use crate::protocol::Cx;
 use crate::protocol::contest::Standing;
+use crate::protocol::suspicion::Terms;
 use crate::time::{Duration, Now};
 use crate::view::MemberState;
 use crate::wire::frame::{Frame, Frames, Record};
@@ -196,6 +197,7 @@ impl Engine {
                 let told = Told { run, status: MemberState::Left, incarnation, age };
                 self.hear(now, by, told, core::iter::empty(), out);
             }
+            Frame::Stalled { run, left } => self.hear_of_stall(now, run, Duration::from_secs(left)),
             Frame::State { run, base, to, reset, entries } => {
                 self.hear_state(now, by, run, to, out, |state| state.apply(base, to, reset, entries));
             }
@@ -423,7 +425,9 @@ impl Engine {
         if entry.status == MemberState::Suspect && itself {
             // Whatever is said of it. It has heard of that with our ping; others may know better, and will say so.
             let heard = self.hearing.time(now.mono, self.pace());
-            self.suspicions.renew(heard, &self.config, self.members.live_len(), peer, entry.incarnation);
+            let live = self.members.live_len();
+            let terms = Terms { live, patience: self.stalls.patience(now.mono, &self.config, live, peer) };
+            self.suspicions.renew(heard, &self.config, terms, peer, entry.incarnation);
         }
         self.counters.acks_by_stream += u64::from(answer.by_stream);
         if answer.again {

@@ -11,7 +11,7 @@ use crate::protocol::doubt::DOUBTS_MAX;
 use crate::protocol::hyparview::{ASKED_MAX, NEIGHBOURS_MAX};
 use crate::protocol::plumtree::{HOT_MAX, WAITING_MAX};
 use crate::protocol::probe::{FLIGHTS_MAX, RELAYS_MAX};
-use crate::protocol::rumor::RUMORS_MAX;
+use crate::protocol::rumor::{Aspect, RUMORS_MAX};
 
 /// One table, queue or list of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Load {
 
 impl Engine {
     /// All that grows with what peers send.
-    pub fn loads(&self) -> [Load; 26] {
+    pub fn loads(&self) -> [Load; 27] {
         let (listed, live) = (self.members.listed(), self.members.live_len());
         let (flights, relays, robin) = self.probe.load();
         let (calls, remembered) = self.contacts.load();
@@ -38,8 +38,8 @@ impl Engine {
             ("acquaintances", self.neighbourhood.acquaintances(), ACQUAINTANCES_MAX),
             ("suspicions", self.suspicions.len(), live),
             ("doubts", self.doubts.len(), DOUBTS_MAX),
-            // Three aspects of each member.
-            ("rumors", self.rumors.len(), RUMORS_MAX.min(3 * listed)),
+            ("stalls", self.stalls.len(), listed),
+            ("rumors", self.rumors.len(), RUMORS_MAX.min(Aspect::ALL.len() * listed)),
             ("probes", flights, FLIGHTS_MAX),
             ("relays", relays, RELAYS_MAX),
             ("members to probe", robin, self.config.max_members),

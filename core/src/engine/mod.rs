@@ -54,6 +54,7 @@ use crate::protocol::probe::Probe;
 use crate::protocol::query::Queries;
 use crate::protocol::request::Requests;
 use crate::protocol::rumor::Rumors;
+use crate::protocol::stall::Stalls;
 use crate::protocol::stream::Streams;
 use crate::protocol::suspicion::Suspicions;
 use crate::rng::Rng;
@@ -109,6 +110,7 @@ pub struct Engine {
     heartbeats: Heartbeats,
     suspicions: Suspicions,
     doubts: Doubts,
+    stalls: Stalls,
     hearing: Hearing,
     rumors: Rumors,
     antientropy: AntiEntropy,
@@ -205,6 +207,7 @@ impl Engine {
             heartbeats: Heartbeats::new(&config, now.mono),
             suspicions: Suspicions::default(),
             doubts: Doubts::default(),
+            stalls: Stalls::default(),
             hearing: Hearing::new(now.mono),
             rumors: Rumors::default(),
             antientropy: AntiEntropy::new(now.mono, config.sync_interval, config.membership),
@@ -308,6 +311,7 @@ impl Engine {
     /// The driver was away for `lost` and could not hear answers: that is our fault and nobody else's.
     pub fn stalled(&mut self, lost: crate::time::Duration) {
         self.counters.stalls += 1;
+        self.stalls.note(lost);
         self.probe.give_back(lost);
         self.heartbeats.give_back(lost);
         self.doubts.give_back(lost);

@@ -8,7 +8,7 @@ use super::mutant::Mutant;
 use super::picture::Warning;
 use super::{Engine, Life, cx};
 use crate::collection::state::{Applied, State};
-use crate::config::Detector;
+use crate::config::{Detector, Membership};
 use crate::id::{Epoch, Incarnation, Peer, RunId, Version};
 use crate::members::{self, Ruling};
 use crate::outbox::{Destination, Outbox, Via};
@@ -17,7 +17,7 @@ use crate::protocol::contest::Standing;
 use crate::protocol::damping::{Accusation, Answer};
 use crate::protocol::doubt;
 use crate::protocol::rumor::{Aspect, Rumor};
-use crate::protocol::suspicion::{self, Accused};
+use crate::protocol::suspicion::{self, Accused, Terms};
 use crate::rng::mix;
 use crate::time::{Duration, Now};
 use crate::view::{EventKind, MemberState, changed};
@@ -58,7 +58,7 @@ impl Engine {
             self.hear_again(now, peer, by, record, out);
         } else if let Some(peer) = self.members.find_name(record.name) {
             self.hear_of_other_run(now, peer, by, record, out);
-        } else if by.run != record.run && Duration::from_secs(record.age) > self.out_of_touch() {
+        } else if by.run != record.run && Duration::from_secs(record.age) > self.out_of_touch(now) {
             // The teller has been away for longer than a death takes: see for ourselves.
             self.counters.probed_first += 1;
             self.contacts.call(cx!(self, now, out), record.addr, None);
@@ -159,7 +159,8 @@ impl Engine {
         self.pulls.remove(&peer);
         self.change(peer, |e| e.begin(&record, now.mono));
         self.introduce(now, peer, by, &record, out);
-        for aspect in [Aspect::Status, Aspect::State] {
+        self.stalls.forget(peer);
+        for aspect in Aspect::ALL {
             self.rumors.stop(Rumor { about: peer, aspect });
         }
         self.spread(now, peer, Aspect::Record);
@@ -299,7 +300,8 @@ impl Engine {
         let doubted = self.doubts.end(peer);
         let accusers = accusers.chain(doubted.map(|_| me));
         let since = doubted.map_or(heard, |since| since.min(heard));
-        match self.suspicions.accuse(since, &self.config, live, peer, incarnation, accusers) {
+        let terms = Terms { live, patience: self.stalls.patience(now.mono, &self.config, live, peer) };
+        match self.suspicions.accuse(since, &self.config, terms, peer, incarnation, accusers) {
             // Lifeguard §IV-B: independent confirmations are gossiped on.
             Accused::New | Accused::Confirmed => self.spread(now, peer, Aspect::Status),
             Accused::Known => {}
@@ -310,6 +312,25 @@ impl Engine {
     pub(super) fn ask(&mut self, now: Now, peer: Peer, out: &mut Outbox) {
         if let Some(to) = self.members.get(peer).map(|e| e.to()) {
             self.probe.ask(cx!(self, now, out), &self.members, to);
+        }
+    }
+
+    /// We were not scheduled for a while: others are told.
+    pub(super) fn own_up(&mut self, now: Now) {
+        let me = self.members.me();
+        let heeded = self.config.membership == Membership::Full && self.config.stall_patience.0 > 0;
+        if self.stalls.on_tick(now.mono, me) && heeded && matches!(self.life, Life::Member) {
+            self.counters.stalls_told += 1;
+            self.spread(now, me, Aspect::Stall);
+        }
+    }
+
+    /// Somebody was not scheduled for a while, and shall have more time to refute.
+    pub(super) fn hear_of_stall(&mut self, now: Now, run: RunId, left: Duration) {
+        let Some(peer) = self.members.find(run).filter(|&peer| peer != self.members.me()) else { return };
+        // Also while it is held for dead: it may be on its way back.
+        if self.stalls.hear(now.mono, peer, left) {
+            self.spread(now, peer, Aspect::Stall);
         }
     }
 
@@ -537,13 +558,15 @@ impl Engine {
     pub(super) fn is_out_of_touch(&self, now: Now) -> bool {
         let quiet = self.telling.quiet(now.mono);
         // Every ACK and every tick ask: the logarithms are for a silence that may be long enough.
-        quiet > self.config.probe_interval * 10 && quiet > self.out_of_touch()
+        quiet > self.config.probe_interval * 10 && quiet > self.out_of_touch(now)
     }
 
     /// For longer than the slowest death takes.
-    pub(super) fn out_of_touch(&self) -> Duration {
+    pub(super) fn out_of_touch(&self, now: Now) -> Duration {
         let max = suspicion::timeout(&self.config, self.members.live_len().max(100), 0);
-        max + self.heartbeats.patience(&self.config) + self.config.probe_interval * 10
+        max + self.stalls.longest(now.mono, &self.config)
+            + self.heartbeats.patience(&self.config)
+            + self.config.probe_interval * 10
     }
 }
 

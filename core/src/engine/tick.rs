@@ -27,6 +27,7 @@ impl Engine {
         if matches!(self.life, Life::Leaving { .. }) {
             return self.farewell(now, out);
         }
+        self.own_up(now);
         while let Some(peer) = self.probe.on_deadline(cx!(self, now, out), &self.members) {
             self.on_silence(now, peer, out);
         }
@@ -154,7 +155,7 @@ impl Engine {
         }
         let to = out.destination(i);
         let Some(peer) = to.run.and_then(|run| self.members.find(run)) else { return };
-        let Engine { members, suspicions, telling, config, rumors, .. } = self;
+        let Engine { members, suspicions, stalls, telling, config, rumors, .. } = self;
         // News is for members, at the address that we know: an answer to a replayed HELLO must not carry it away.
         if members.get(peer).is_none_or(|e| !e.is_at(to.addr)) {
             return;
@@ -180,7 +181,11 @@ impl Engine {
                     out.try_append(i, &telling.status(now.mono, entry, suspicions.accusers(rumor.about)))
                 }
                 Aspect::State if entry.is_live() => out.try_append(i, &telling.state_news(config, entry)),
-                Aspect::State => return Told::Moot,
+                Aspect::Stall if entry.is_live() => match stalls.left(now.mono, rumor.about) {
+                    Some(left) => out.try_append(i, &Frame::Stalled { run: entry.run, left: left.as_secs() }),
+                    None => return Told::Moot,
+                },
+                Aspect::State | Aspect::Stall => return Told::Moot,
             };
             match fits {
                 true => Told::Yes,
@@ -272,7 +277,8 @@ impl Engine {
     pub(super) fn strike_off(&mut self, peer: Peer, out: &mut Outbox) {
         let picture = self.picture(peer);
         self.pictures.forget(peer);
-        for aspect in [Aspect::Record, Aspect::Status, Aspect::State] {
+        self.stalls.forget(peer);
+        for aspect in Aspect::ALL {
             self.rumors.stop(Rumor { about: peer, aspect });
         }
         if let Some(entry) = self.members.remove(peer) {

@@ -17,6 +17,7 @@ pub mod probe;
 pub mod query;
 pub mod request;
 pub mod rumor;
+pub mod stall;
 pub mod stream;
 pub mod suspicion;
 

@@ -33,6 +33,12 @@ pub enum Aspect {
     Status,
     /// What it tells about itself.
     State,
+    /// That it was away for a while.
+    Stall,
+}
+
+impl Aspect {
+    pub const ALL: [Aspect; 4] = [Aspect::Record, Aspect::Status, Aspect::State, Aspect::Stall];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -36,6 +36,15 @@ struct Suspicion {
     hastened: bool,
 }
 
+/// What its time depends on, beside who accuses it.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Live members.
+    pub live: usize,
+    /// It lasts for so long at least.
+    pub patience: Duration,
+}
+
 /// What an accusation amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accused {
@@ -60,7 +69,7 @@ impl Suspicions {
         &mut self,
         now: Instant,
         config: &Config,
-        live: usize,
+        terms: Terms,
         peer: Peer,
         incarnation: Incarnation,
         accusers: impl Iterator<Item = RunId>,
@@ -84,7 +93,7 @@ impl Suspicions {
         let confirmations = suspicion.accusers.iter().flatten().count().saturating_sub(1);
         let deadline = match suspicion.hastened {
             true => suspicion.deadline,
-            false => suspicion.begun + timeout(config, live, confirmations),
+            false => suspicion.begun + timeout(config, terms.live, confirmations).max(terms.patience),
         };
         let before = core::mem::replace(&mut suspicion.deadline, deadline);
         self.due.remove(&(before, peer));
@@ -128,10 +137,10 @@ impl Suspicions {
     }
 
     /// We have heard of it since: it lives, and gets its whole time again. What others have declared stands.
-    pub fn renew(&mut self, now: Instant, config: &Config, live: usize, peer: Peer, incarnation: Incarnation) {
+    pub fn renew(&mut self, now: Instant, config: &Config, terms: Terms, peer: Peer, incarnation: Incarnation) {
         if let Some(suspicion) = self.of.get_mut(&peer).filter(|s| !s.hastened) {
             suspicion.begun = now;
-            self.accuse(now, config, live, peer, incarnation, core::iter::empty());
+            self.accuse(now, config, terms, peer, incarnation, core::iter::empty());
         }
     }
 
@@ -175,6 +184,10 @@ mod tests {
         Peer { slot, generation: 0 }
     }
 
+    fn among(live: usize) -> Terms {
+        Terms { live, patience: Duration::ZERO }
+    }
+
     fn run(id: u64) -> RunId {
         RunId::new(id).unwrap()
     }
@@ -204,7 +217,7 @@ mod tests {
         let (config, now) = (Config::new(), Instant::from_nanos(5));
         let (mut a, mut b) = (Suspicions::default(), Suspicions::default());
         let accuse = |s: &mut Suspicions, by: &[u64]| {
-            s.accuse(now, &config, 50, peer(1), Incarnation(3), by.iter().map(|&id| run(id)))
+            s.accuse(now, &config, among(50), peer(1), Incarnation(3), by.iter().map(|&id| run(id)))
         };
 
         assert_eq!(accuse(&mut a, &[7]), Accused::New);
@@ -217,11 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn who_is_to_be_given_time_has_it_however_many_confirm() {
+        let (config, patience) = (Config::new(), Duration::from_secs(4));
+        let mut s = Suspicions::default();
+        for by in 7..12 {
+            let terms = Terms { live: 50, patience };
+            s.accuse(Instant::ZERO, &config, terms, peer(1), Incarnation(3), core::iter::once(run(by)));
+        }
+        assert_eq!(s.deadline(), Some(Instant::ZERO + patience));
+    }
+
+    #[test]
     fn a_higher_incarnation_starts_the_time_anew() {
         let config = Config::new();
         let mut s = Suspicions::default();
         let accuse = |s: &mut Suspicions, at: u64, i: u64| {
-            s.accuse(Instant::from_nanos(at), &config, 2, peer(1), Incarnation(i), core::iter::once(run(7)))
+            s.accuse(Instant::from_nanos(at), &config, among(2), peer(1), Incarnation(i), core::iter::once(run(7)))
         };
         accuse(&mut s, 0, 1);
         let first = s.deadline().unwrap();
@@ -239,7 +263,7 @@ mod tests {
         let mut s = Suspicions::default();
         let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
         for i in 0..50 {
-            s.accuse(at(u64::from(i * 7 % 50)), &config, 2, peer(i), Incarnation(0), core::iter::once(run(99)));
+            s.accuse(at(u64::from(i * 7 % 50)), &config, among(2), peer(i), Incarnation(0), core::iter::once(run(99)));
         }
         s.clear(peer(0));
         let mut ended = Vec::new();

@@ -20,6 +20,7 @@
 //! | 18 | SUSPECT | it did not answer | run (8 B) · incarnation · accusers (8 B each) |
 //! | 19 | DEAD | a suspicion ran out | run (8 B) · incarnation · age |
 //! | 20 | LEFT | it said good-bye | run (8 B) · incarnation · age |
+//! | 21 | STALLED | it was not scheduled for a while: be patient with it | run (8 B) · for so many seconds |
 //! | 24 | STATE | what changed in a member's metadata | run (8 B) · base · to · reset · entries |
 //! | 25 | STATE_NEWS | it changed, by too much for a rumor | run (8 B) · version |
 //! | 26 | STATE_PULL | then send it to me | run (8 B) · have |
@@ -175,6 +176,10 @@ pub enum Frame<'a> {
         run: RunId,
         incarnation: Incarnation,
         age: u64,
+    },
+    Stalled {
+        run: RunId,
+        left: u64,
     },
     State {
         run: RunId,

@@ -163,6 +163,7 @@ impl Stock {
             ("SUSPECT by nobody", Frame::Suspect { run: id, incarnation: Incarnation(1), accusers: Runs(&[]) }),
             ("DEAD", Frame::Dead { run: id, incarnation: Incarnation(1), age: 3 }),
             ("LEFT", Frame::Left { run: id, incarnation: Incarnation(most), age: most }),
+            ("STALLED", Frame::Stalled { run: id, left: 180 }),
             ("STATE", Frame::State { run: id, base: Version(1), to: Version(301), reset: false, entries }),
             (
                 "STATE reset",
@@ -306,7 +307,8 @@ pub fn kind(frame: &Frame<'_>) -> usize {
         Frame::Idontwant { .. } => 37,
         Frame::Vector { .. } => 38,
         Frame::Gone { .. } => 39,
+        Frame::Stalled { .. } => 40,
     }
 }
 
-pub const KINDS: usize = 40;
+pub const KINDS: usize = 41;

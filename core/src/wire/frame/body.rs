@@ -85,6 +85,10 @@ impl<'a> Frame<'a> {
                 w.varint(incarnation.0);
                 w.varint(age);
             }
+            Frame::Stalled { run, left } => {
+                w.run(run);
+                w.varint(left);
+            }
             Frame::State { run, base, to, reset, entries } => {
                 w.run(run);
                 w.varint(base.0);
@@ -199,6 +203,7 @@ impl<'a> Frame<'a> {
             },
             DEAD => Frame::Dead { run: r.run()?, incarnation: Incarnation(r.counter()?), age: r.counter()? },
             LEFT => Frame::Left { run: r.run()?, incarnation: Incarnation(r.counter()?), age: r.counter()? },
+            STALLED => Frame::Stalled { run: r.run()?, left: r.counter()? },
             STATE => Frame::State {
                 run: r.run()?,
                 base: Version(r.counter()?),

@@ -19,7 +19,7 @@ macro_rules! kinds {
 kinds! {
     HELLO = 1; COOKIE = 2; REFUSED = 3; JOIN = 4; WELCOME = 5;
     PING = 8; ACK = 9; PING_REQ = 10; NACK = 11; HEARTBEATS = 12;
-    RECORD = 16; ALIVE = 17; SUSPECT = 18; DEAD = 19; LEFT = 20;
+    RECORD = 16; ALIVE = 17; SUSPECT = 18; DEAD = 19; LEFT = 20; STALLED = 21;
     STATE = 24; STATE_NEWS = 25; STATE_PULL = 26;
     DIGEST = 32; SUMMARY = 33; WANT = 34; TABLE_PULL = 35; TABLE_NEXT = 36;
     MESSAGE = 40; ITEM = 41; ITEM_ACK = 42;
@@ -46,6 +46,7 @@ impl Frame<'_> {
             Frame::Suspect { .. } => SUSPECT,
             Frame::Dead { .. } => DEAD,
             Frame::Left { .. } => LEFT,
+            Frame::Stalled { .. } => STALLED,
             Frame::State { .. } => STATE,
             Frame::StateNews { .. } => STATE_NEWS,
             Frame::StatePull { .. } => STATE_PULL,

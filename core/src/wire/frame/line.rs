@@ -33,6 +33,7 @@ impl fmt::Display for Frame<'_> {
             }
             Frame::Dead { run, incarnation, age } => write!(f, "DEAD {run:?} {} age {age}s", incarnation.0),
             Frame::Left { run, incarnation, age } => write!(f, "LEFT {run:?} {} age {age}s", incarnation.0),
+            Frame::Stalled { run, left } => write!(f, "STALLED {run:?} for {left}s"),
             Frame::State { run, base, to, reset, entries } => {
                 let n = entries.iter::<StateEntry<'_>>().count();
                 write!(f, "STATE {run:?} {}..{} {n} keys{}", base.0, to.0, if reset { " reset" } else { "" })
