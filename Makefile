@@ -31,7 +31,7 @@ PYTHON_FILES := $(shell find python -type f -not -path '*/__pycache__/*' -not -p
                   -not -path '*/.*' 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help tools demo sim test test-rust test-python test-docs test-install lint bench bench-peers papers papers-full soak swarm release install uninstall clean
+.PHONY: help tools demo sim test test-rust test-counts test-python test-docs test-install lint bench bench-peers counts papers papers-full soak swarm release install uninstall clean
 
 help:
 	@echo 'make demo       five processes, C and Python: they find each other, lose one, get it back; under a minute'
@@ -39,6 +39,7 @@ help:
 	@echo 'make lint       formatting and static checks'
 	@echo 'make bench      figures of this machine beside those of others; about a quarter of an hour'
 	@echo 'make bench-peers bruit and its peers on the same works in one run; an hour; ARGS=--quick: less than half of that; docs/PEERS.md'
+	@echo 'make counts     instructions of the hot paths, under valgrind; fails where one takes 10 % more than docs/BENCHMARKS.md has'
 	@echo 'make papers     simulated: what papers say beside what we do; papers-full: as large as the papers'
 	@echo 'make soak       false deaths on a busy machine, MINUTES=$(MINUTES)'
 	@echo "make sim        simulated clusters: ARGS='nodes=100 loss=0.1 kill=3 trials=20', or files such as examples/sim/crash.scn"
@@ -102,6 +103,7 @@ demo: build/demo/node $(VENV)/wheel
 test: tools
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory papers
+	@$(MAKE) --no-print-directory test-counts
 	@$(MAKE) --no-print-directory test-python
 	@$(MAKE) --no-print-directory test-docs
 	@$(MAKE) --no-print-directory test-install
@@ -178,6 +180,18 @@ papers: tools
 papers-full: tools
 	$(SAY) 'the experiments of the papers'
 	$(PAPERS) -- full
+
+# Built with the simulator, as the papers are, so that both need one build. BRUIT_UPDATE=1 accepts new counts.
+COUNTS = $(CARGO) bench --quiet --package bruit-core --features bruit-core/sim --bench counts
+
+counts: tools
+	$(SAY) 'instructions of the hot paths'
+	$(COUNTS)
+
+# Without valgrind, or with another compiler than that of the kept counts, there is no answer, and no failure.
+test-counts: tools
+	$(SAY) 'instructions of the hot paths'
+	$(COUNTS) -- --if-comparable
 
 build/soak/node: demo/node.c include/bruit.h $(RELEASED)
 	@mkdir -p $(@D)
