@@ -116,13 +116,20 @@ fn update(about: impl Fn(u64) -> Vec<u8>) -> u64 {
 fn quiet(members: u64) -> u64 {
     const SECONDS: u64 = 60;
     let mut node = Node::among(members);
+    // With the first ping come the buffers for it.
+    spend(&mut node, 2, |work| work());
+    spend(&mut node, SECONDS, counted);
+    assert!(node.stage.engine.counters().acks >= SECONDS && node.stage.engine.suspects() == 0);
+    SECONDS
+}
+
+fn spend(node: &mut Node, seconds: u64, how: fn(&mut dyn FnMut())) {
     let fingerprint = node.stage.engine.fingerprint();
-    let end = node.stage.now + Duration::from_secs(SECONDS);
-    let (mut ack, mut pings) = (Vec::new(), 0);
-    let mut at = node.deadline();
+    let end = node.stage.now + Duration::from_secs(seconds);
+    let (mut ack, mut at) = (Vec::new(), node.deadline());
     while let Some(due) = at.filter(|at| *at <= end) {
         node.stage.now = due.max(node.stage.now);
-        counted(&mut || {
+        how(&mut || {
             node.tick();
             at = node.deadline();
         });
@@ -131,16 +138,14 @@ fn quiet(members: u64) -> u64 {
             _ => None,
         });
         let Some((who, seq)) = asked else { continue };
-        pings += 1;
         ack.clear();
         Frame::Ack { seq, beat: 5_000, fingerprint }.write(&mut ack);
-        counted(&mut || {
+        how(&mut || {
             node.hear(who, &ack);
             at = node.deadline();
         });
     }
-    assert!(pings >= SECONDS - 1 && node.stage.engine.suspects() == 0, "{pings} pings in {SECONDS} s");
-    SECONDS
+    node.stage.now = end;
 }
 
 fn deadline() -> u64 {
