@@ -40,6 +40,10 @@ impl Body {
     /// A question to many. Its terms are shorter than 64 KiB.
     pub(crate) fn asking(topic: &str, terms: &[u8], data: &[u8]) -> Body {
         let terms_len = u16::try_from(terms.len()).expect("terms are bounded");
+        if topic.is_empty() && terms.is_empty() {
+            // As it is: up to 60 KiB of a stream would be zeros first.
+            return Body { bytes: data.into(), topic: 0, terms: 0 };
+        }
         // One allocation: a vector would have to move.
         let mut bytes: Arc<[u8]> = iter::repeat_n(0, topic.len() + terms.len() + data.len()).collect();
         let (head, tail) = Arc::get_mut(&mut bytes).expect("nobody else has it yet").split_at_mut(topic.len());

@@ -280,7 +280,7 @@ impl Engine {
             let heard = out.messages.split_off(first);
             heard.into_iter().for_each(|delivery| self.hear_question(now, delivery, out));
         }
-        out.questions.extend(self.tree.questions());
+        out.questions.append(self.tree.questions());
         if self.broadcaster_waits && !self.is_busy(now, limit(&self.config) / 2) {
             self.broadcaster_waits = false;
             self.report_writable(self.members.local().run, out);

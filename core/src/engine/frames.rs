@@ -86,21 +86,22 @@ impl Engine {
         let mut pinged = false;
         let mut allowance =
             Allowance { bytes: out.bytes() + self.config.sync_packets * self.config.max_datagram, scans: SCANS_MAX };
-        for frame in first.iter().copied().chain(rest) {
+        // No loop: a chain that is asked for one after another costs a PING a tenth of its turn.
+        first.iter().copied().chain(rest).for_each(|frame| {
             if packet.stranger != matches!(frame, Frame::Hello { .. }) {
                 self.counters.unexpected += 1;
-                continue;
+                return;
             }
             if matches!(frame, Frame::Ping { .. } | Frame::Heartbeats { .. }) {
                 // From a stranger one is enough: many short ones would be answered by more than they brought.
                 if pinged && speaker.home.is_none() {
                     self.counters.unexpected += 1;
-                    continue;
+                    return;
                 }
                 pinged = true;
             }
             self.frame(now, &speaker, packet.via, frame, &mut allowance, out);
-        }
+        });
         if pinged {
             self.set_right(now, &speaker, out);
         }

@@ -303,9 +303,10 @@ impl Engine {
             self.settling(),
             self.forget,
         ]
-        .into_iter()
+        .iter()
         .flatten()
         .min()
+        .copied()
     }
 
     /// The driver was away for `lost` and could not hear answers: that is our fault and nobody else's.

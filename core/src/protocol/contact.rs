@@ -395,7 +395,8 @@ impl Contacts {
                 1 => {
                     let dead = members.gone().filter(|(_, e)| e.status == MemberState::Dead);
                     let me = members.local().run;
-                    let doubted = members.live().filter(|(_, e)| self.doubts && e.run != me);
+                    let live = self.doubts.then(|| members.live());
+                    let doubted = live.into_iter().flatten().filter(|(_, e)| e.run != me);
                     pick(cx.rng, dead.chain(doubted).map(|(_, e)| e.addr()))
                 }
                 _ => pick(cx.rng, self.remembered.iter().copied()),

@@ -415,7 +415,8 @@ impl Plumtree {
         let repair = self.repairs.first().map(|&(at, _)| at);
         let waiting = self.waiting.front().map(|w| w.until);
         let (window, late, rumors) = (self.window.deadline(keep), self.judging.deadline(), self.rumors.deadline());
-        [repair, self.announce, self.compare, waiting, window, late, rumors, self.relief].into_iter().flatten().min()
+        let all = [repair, self.announce, self.compare, waiting, window, late, rumors, self.relief];
+        all.iter().flatten().min().copied()
     }
 
     /// Does what is due. Called until it returns `None`: each loss.

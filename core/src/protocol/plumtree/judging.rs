@@ -86,9 +86,9 @@ impl Judging {
 }
 
 impl Plumtree {
-    /// What waits for a verdict, and was not asked about before.
-    pub fn questions(&mut self) -> impl Iterator<Item = Delivery> {
-        self.judging.questions.drain(..)
+    /// What waits for a verdict, and was not asked about before: whoever asks takes it out.
+    pub fn questions(&mut self) -> &mut Vec<Delivery> {
+        &mut self.judging.questions
     }
 
     pub fn judged_topics(&self) -> BTreeSet<String> {
