@@ -81,12 +81,12 @@ def compared(results: Results, table: Table) -> int:
 
 
 def failed(results: Results, table: Table) -> list[str]:
-    """Rounds without a figure, and why."""
+    """Trials without a figure, and why."""
     told = []
     for work in dict.fromkeys(column.work for column in table.columns):
         for name, why in results.failures.get(work, {}).items():
             done = len(results.samples.get(work, {}).get(name, []))
-            count = f"{len(why)} of {len(why) + done} rounds failed" if done else "failed whenever it was tried"
+            count = f"{len(why)} of {len(why) + done} trials failed" if done else "failed whenever it was tried"
             told.append(f"{name}, {work}: {count}; {why[0]}")
     return told
 

@@ -9,6 +9,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "side_by_side"))
 
 import company  # noqa: E402
+import jobs  # noqa: E402
 import page  # noqa: E402
 import pictures  # noqa: E402
 import running  # noqa: E402
@@ -120,11 +121,11 @@ def test_a_table_has_a_row_for_each_who_has_a_figure() -> None:
     assert table.rows(made, FLOOD) == [("bruit", ["2,000 (1,000–3,000)", "1.50 (1.00–2.00)"]), ("other", ["10.0", "8.00"])]
 
 
-def test_rounds_that_failed_stand_below_the_table() -> None:
+def test_trials_that_failed_stand_below_the_table() -> None:
     made = results(bruit=[(1, 1)], other=[(1, 1)])
     made.add("flood", "other", "no result after 100 s")
-    assert "other, flood: 1 of 2 rounds failed; no result after 100 s" in table.plain(made, FLOOD)
-    assert "- other, flood: 1 of 2 rounds failed; no result after 100 s" in table.markdown(made, FLOOD)
+    assert "other, flood: 1 of 2 trials failed; no result after 100 s" in table.plain(made, FLOOD)
+    assert "- other, flood: 1 of 2 trials failed; no result after 100 s" in table.markdown(made, FLOOD)
 
 
 def test_who_has_failed_twice_and_never_done_it_is_not_tried_again() -> None:
@@ -172,6 +173,13 @@ def test_a_work_is_for_those_who_can_do_it() -> None:
     mute = entrant("mute", broadcast="", detects=True)
     assert not flood.suits(mute, is_default=True) and deaths.suits(mute, is_default=True)
     assert flood.suits(entrant("loud"), is_default=False) and not deaths.suits(entrant("loud"), is_default=False)
+
+
+def test_a_death_is_tried_twice_in_each_round_by_all_at_the_same_time() -> None:
+    entrants = {name: (entrant(name), (name,)) for name in ("bruit", "other")}
+    deaths = [work for work in WORKS if work.name == "detect-50"]
+    assert [job.who for job in jobs.jobs_of(0, entrants, deaths)] == 2 * [("bruit", "other")]
+    assert [job.who for job in jobs.jobs_of(1, entrants, deaths)] == 2 * [("other", "bruit")]
 
 
 def test_a_program_that_hangs_is_ended() -> None:
