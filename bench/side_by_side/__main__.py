@@ -143,7 +143,8 @@ def main() -> int:
     if unknown := [name for name in wanted if name not in PEERS]:
         parser.error(f"no peer is called {unknown[0]}; there are {', '.join(PEERS)}")
     chosen = tuple(options.works.split(","))
-    works = [work for work in WORKS if work.name.startswith(chosen) and (work.quick or not options.quick)]
+    works = [work if options.quick else work.in_full() for work in WORKS if work.name.startswith(chosen)]
+    works = [work for work in works if work.quick or not options.quick]
     now = datetime.datetime.now(datetime.timezone.utc)
     rounds = options.rounds or (2 if options.quick else 5)
     results = Results(now.strftime("%Y-%m-%d %H:%M UTC"), this_machine(), rounds, options.quick, options.note)

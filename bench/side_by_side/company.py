@@ -1,12 +1,15 @@
 """Works of several processes: each is the program's `member`, one node. Prints one line of JSON, as the programs do.
 
     company.py start COMMAND...                     one runs; another starts: milliseconds until it lists the first
-    company.py busy nodes=10 seconds=40 hogs=1 COMMAND...   members beside programs that never rest: false deaths
+    company.py busy nodes=10 settle=60 seconds=40 hogs=1 COMMAND...
+                                                    members beside programs that never rest, so many in their session and so
+                                                    many in others: false deaths
 """
 
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -90,25 +93,62 @@ def start(command: Sequence[str], _: dict[str, float]) -> dict[str, float]:
         return {"first_member_ms": 1e3 * (at - second.began)}
 
 
+# Never rests, and does not outlive who started it.
+HOG = """
+import os, sys
+while os.getppid() == int(sys.argv[1]):
+    for _ in range(1_000_000):
+        pass
+"""
+
+
+def hog(stranger: bool) -> subprocess.Popen[bytes]:
+    """In the session of the members, as what else their user runs, or in one of its own, as other users' programs are. Linux
+    shares processors between sessions first: one that has a hog waits as a whole for those of others."""
+    command, nothing = [sys.executable, "-c", HOG, str(os.getpid())], subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=stranger)
+
+
+class Meter(threading.Thread):
+    """Wants to run every 10 ms, in the session of the members; the longest that it was kept waiting beyond that."""
+
+    STEP = 0.01
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.longest, self.over = 0.0, threading.Event()
+
+    def run(self) -> None:
+        at = time.monotonic()
+        while not self.over.wait(self.STEP):
+            now = time.monotonic()
+            self.longest, at = max(self.longest, now - at - self.STEP), now
+
+
 def busy(command: Sequence[str], options: dict[str, float]) -> dict[str, float]:
-    nodes, hogs = int(options["nodes"]), list[subprocess.Popen[bytes]]()
+    nodes, settle, hogs = int(options["nodes"]), options["settle"], list[subprocess.Popen[bytes]]()
+    calm, meter = time.monotonic() + settle, Meter()
     with Company(command) as company:
         try:
             first = company.start(nodes)
-            company.pump(lambda: bool(first.address))
+            company.pump(lambda: bool(first.address), calm - time.monotonic())
             for _ in range(nodes - 1):
                 company.start(nodes)
-            company.pump(lambda: all(member.live >= nodes for member in company.members))
+            company.pump(lambda: all(member.live >= nodes for member in company.members), calm - time.monotonic())
             if not all(member.live >= nodes for member in company.members):
-                raise RuntimeError(f"they did not find each other within {PATIENCE:.0f} s")
+                raise RuntimeError(f"they did not find each other within {settle:.0f} s")
+            # All entrants have this moment in common: nobody's hogs disturb who is still looking for the others.
+            company.pump(lambda: False, calm - time.monotonic())
             company.losses = 0
-            hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(int(options["hogs"]))]
+            hogs = [hog(stranger) for stranger in (False, True) for _ in range(int(options["hogs"]))]
+            meter.start()
             company.pump(lambda: False, options["seconds"])
-            return {"false_deaths": float(company.losses)}
+            return {"false_deaths": float(company.losses), "longest_stall_s": meter.longest}
         finally:
-            for hog in hogs:
-                hog.kill()
-                hog.wait()
+            meter.over.set()
+            for one in hogs:
+                one.kill()
+                one.wait()
 
 
 def main(words: Sequence[str]) -> int:

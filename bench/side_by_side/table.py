@@ -33,7 +33,7 @@ def rows(results: Results, table: Table) -> list[tuple[str, list[str]]]:
 def losses(results: Results, column: Column) -> list[tuple[str, Summary]]:
     """Who has a better median than bruit, the best first. Less than one in a hundred is no difference."""
     ours = results.summary(column.work, OURS, column.figure)
-    if ours is None:
+    if ours is None or column.is_circumstance:
         return []
     better = []
     for name, entrant in results.entrants.items():
@@ -77,7 +77,8 @@ def verdict(results: Results, table: Table) -> list[str]:
 
 
 def compared(results: Results, table: Table) -> int:
-    return sum(results.summary(column.work, OURS, column.figure) is not None for column in table.columns)
+    columns = [column for column in table.columns if not column.is_circumstance]
+    return sum(results.summary(column.work, OURS, column.figure) is not None for column in columns)
 
 
 def failed(results: Results, table: Table) -> list[str]:

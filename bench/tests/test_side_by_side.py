@@ -1,7 +1,10 @@
 """What the runner of `make bench-peers` makes of figures; no peer is built or run here."""
 
+import os
 import pathlib
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -214,3 +217,50 @@ def test_who_lists_fewer_than_before_has_told_of_a_death() -> None:
             all_of_them.lines.put((0.0, one, {"live": live}))
         all_of_them.pump(lambda: one.live == 2)
         assert all_of_them.losses == 2
+
+
+def test_members_on_a_busy_machine_are_beside_hogs_and_a_meter() -> None:
+    options = {"nodes": 1.0, "settle": 0.5, "seconds": 0.2, "hogs": 1.0}
+    figures = company.busy([sys.executable, "-c", MEMBER], options)
+    assert figures["false_deaths"] == 0 and figures["longest_stall_s"] >= 0
+
+
+def test_members_that_do_not_find_each_other_are_trouble() -> None:
+    with pytest.raises(RuntimeError, match="did not find each other"):
+        company.busy([sys.executable, "-c", MEMBER], {"nodes": 2.0, "settle": 0.1, "seconds": 0.1, "hogs": 1.0})
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_a_hog_has_the_session_it_should_and_ends_with_who_started_it(stranger: bool) -> None:
+    words = f"import os, company; pid = company.hog({stranger}).pid; print(pid, os.getsid(pid))"
+    folder = {**os.environ, "PYTHONPATH": str(pathlib.Path(company.__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", words], env=folder, capture_output=True, text=True, timeout=60, check=True)
+    process, session = map(int, done.stdout.split())
+    assert session == (process if stranger else os.getsid(0))
+    end = time.monotonic() + 60
+    while is_running(process) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not is_running(process)
+
+
+def is_running(process: int) -> bool:
+    """Who has ended and was not yet waited for does not run."""
+    try:
+        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_the_busy_machine_is_five_minutes_in_a_full_run() -> None:
+    work = next(work for work in WORKS if work.name == "busy")
+    assert "seconds=40" in work.words and work.in_full().words[-1] == "seconds=300"
+    assert jobs.command_of(work.in_full(), ("peer",), "default")[-2:] == ("seconds=300", "peer")
+
+
+def test_nobody_loses_by_what_the_members_went_through() -> None:
+    made = results(bruit=[(1, 1)], other=[(1, 1)])
+    for name, stall in (("bruit", 1.5), ("other", 0.5)):
+        made.add("busy", name, {"false_deaths": 0, "longest_stall_s": stall})
+    busy = next(one for one in TABLES if one.title == "Busy machine")
+    assert table.verdict(made, busy) == ["bruit loses no column of this table."] and table.compared(made, busy) == 1
+    assert table.rows(made, busy) == [("bruit", ["0", "1.50"]), ("other", ["0", "0.500"])]
