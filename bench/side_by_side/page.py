@@ -40,7 +40,7 @@ def opening(results: Results, source: str) -> list[str]:
         "All nodes of a cluster live in one process, on two threads of the peer's runtime where it has one, and talk over "
         "loopback in a network namespace of their own; who is killed, and who lives on the busy machine, has its own process.",
         "Nothing of bruit's sealing or checking is switched off. Peers run with the defaults of their documentation; variants "
-        "are named.",
+        "are named. Who sends in clear by default and can do otherwise is measured sealed, too, where that costs something.",
         *([results.note] if results.note else []),
     ]
     bullets = [line for point in points for line in filled(f"- {point}", "  ")]

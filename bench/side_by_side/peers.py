@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from samples import Entrant, Figures, Trouble
+from samples import SEALED, Entrant, Figures, Trouble
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SOURCES = ROOT / "bench" / "peers"
@@ -46,6 +46,8 @@ class Program:
         for at, (variant, configuration) in enumerate(variants.items()):
             name = str(about["name"]) + (f" {variant}" if at else "")
             texts = {key: str(about[key]) for key in ("sealed", "joined", "broadcast", "reliable", "best_effort", "request")}
+            if variant == SEALED:
+                texts["sealed"], configuration = configuration, next(iter(variants.values()))
             entrant = Entrant(
                 peer=peer,
                 variant=variant,

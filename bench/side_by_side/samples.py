@@ -12,6 +12,9 @@ from typing import Any, Optional
 
 FORMAT = 1
 
+# The variant of a peer that sends in clear otherwise, and is as its default else.
+SEALED = "sealed"
+
 Figures = dict[str, Optional[float]]
 
 

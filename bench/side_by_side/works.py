@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from samples import Entrant
+from samples import SEALED, Entrant
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Work:
     full: tuple[str, ...] = ()
 
     def suits(self, entrant: Entrant, is_default: bool) -> bool:
-        return (is_default or self.variants) and (not self.needs or bool(getattr(entrant, self.needs)))
+        # Sealing costs processor time, and nothing where there is mostly waiting.
+        is_sealed = entrant.variant == SEALED and not (self.together or self.company)
+        return (is_default or self.variants or is_sealed) and (not self.needs or bool(getattr(entrant, self.needs)))
 
     def in_full(self) -> Work:
         return replace(self, words=(*self.words, *self.full))

@@ -1,5 +1,6 @@
 """What the runner of `make bench-peers` makes of figures; no peer is built or run here."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -14,6 +15,7 @@ sys.path.insert(0, str(HERE.parent / "side_by_side"))
 import company  # noqa: E402
 import jobs  # noqa: E402
 import page  # noqa: E402
+import peers  # noqa: E402
 import pictures  # noqa: E402
 import running  # noqa: E402
 import table  # noqa: E402
@@ -183,6 +185,18 @@ def test_a_death_is_tried_twice_in_each_round_by_all_at_the_same_time() -> None:
     deaths = [work for work in WORKS if work.name == "detect-50"]
     assert [job.who for job in jobs.jobs_of(0, entrants, deaths)] == 2 * [("bruit", "other")]
     assert [job.who for job in jobs.jobs_of(1, entrants, deaths)] == 2 * [("other", "bruit")]
+
+
+def test_a_sealed_variant_is_the_default_and_what_seals_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"name": "other", "sealed": "", "detects": True, "variants": {"default": "lan", "sealed": "AES-GCM"}}
+    about.update(dict.fromkeys(("joined", "broadcast", "reliable", "best_effort", "request"), "yes"))
+    monkeypatch.setattr(peers, "run", lambda *_, **__: json.dumps(about))
+    found = peers.Program(("peer",), "1.0", "Rust", {}).entrants("other")
+    plain, sealed = (found[name][0] for name in ("other", "other sealed"))
+    assert (plain.sealed, plain.configuration) == ("", "lan")
+    assert (sealed.sealed, sealed.configuration) == ("AES-GCM", "lan")
+    suited = {work.name for work in WORKS if work.suits(sealed, is_default=False)}
+    assert {"direct-reliable-256", "broadcast-50"} < suited and not {"busy", "start", "detect-50", "idle-100"} & suited
 
 
 def test_a_program_that_hangs_is_ended() -> None:

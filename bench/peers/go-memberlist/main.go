@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io/ioutil"
@@ -80,6 +81,8 @@ func start(name, seed, variant string, nodes int, ears *heard) (*node, error) {
 	switch variant {
 	case "local":
 		config = memberlist.DefaultLocalConfig()
+	case "sealed":
+		config.SecretKey = bytes.Repeat([]byte{7}, 32)
 	case "tuned":
 		config.GossipInterval = 10 * time.Millisecond
 		config.UDPBufferSize = 30000
@@ -149,7 +152,8 @@ func about() map[string]interface{} {
 		"broadcast": "TransmitLimitedQueue, and again at each receiver",
 		"reliable":  "SendReliable: a TCP connection each", "best_effort": "SendBestEffort: UDP", "request": "", "detects": true,
 		"variants": variants{{"default", "DefaultLANConfig"}, {"local", "DefaultLocalConfig"},
-			{"tuned", "gossip every 10 ms, packets of 30,000 bytes, queue of 65,536, no compression"}},
+			{"tuned", "gossip every 10 ms, packets of 30,000 bytes, queue of 65,536, no compression"},
+			{"sealed", "AES-256-GCM with one key of the cluster"}},
 	}
 }
 

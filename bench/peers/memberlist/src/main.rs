@@ -11,7 +11,7 @@ use std::time::Duration;
 use memberlist::bytes::Bytes;
 use memberlist::delegate::{CompositeDelegate, NodeDelegate, VoidDelegate};
 use memberlist::net::NetTransportOptions;
-use memberlist::proto::MaybeResolvedAddress;
+use memberlist::proto::{EncryptionAlgorithm, MaybeResolvedAddress, SecretKey};
 use memberlist::queue::TransmitLimitedQueue;
 use memberlist::tokio::{TokioSocketAddrResolver, TokioTcp, TokioTcpMemberlist};
 use memberlist::{Broadcast, Options};
@@ -46,11 +46,24 @@ impl Peer for Memberlist {
         best_effort: "send: UDP",
         request: "",
         detects: true,
-        variants: &[("default", "Options::lan"), ("local", "Options::local")],
+        variants: &[
+            ("default", "Options::lan"),
+            ("local", "Options::local"),
+            ("sealed", "AES-256-GCM with one key of the cluster"),
+        ],
     };
 
     fn start(plan: Plan) -> Result<Memberlist, String> {
-        let options = if plan.variant == "local" { Options::local() } else { Options::lan() };
+        let options = match plan.variant.as_str() {
+            "local" => Options::local(),
+            // A key alone seals nothing.
+            "sealed" => Options::lan()
+                .with_primary_key(SecretKey::Aes256([7; 32]))
+                .with_encryption_algo(EncryptionAlgorithm::NoPadding)
+                .with_gossip_verify_incoming(true)
+                .with_gossip_verify_outgoing(true),
+            _ => Options::lan(),
+        };
         let queue: Queue = Arc::new(TransmitLimitedQueue::new(4, Arc::new(AtomicUsize::new(plan.nodes))));
         let gossip = Gossip { heard: plan.heard, queue: queue.clone() };
         let mut transport = NetTransportOptions::<Id, TokioSocketAddrResolver, TokioTcp>::new(plan.name.into());

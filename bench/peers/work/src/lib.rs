@@ -45,7 +45,8 @@ pub struct About {
     pub request: &'static str,
     /// Whether it tells when a member dies.
     pub detects: bool,
-    /// Name and what it changes. The first is what its documentation starts with.
+    /// Name and what it changes. The first is what its documentation starts with; `sealed` is the same with its traffic
+    /// protected, and its text is what protects it.
     pub variants: &'static [(&'static str, &'static str)],
 }
 
