@@ -453,7 +453,8 @@ pub unsafe extern "C" fn bruit_message_reply(message: *const bruit_message, data
 
 /// Answers a request with an error.
 ///
-/// \param code what bruit_node_request() returns there: BRUIT_E_REMOTE is the usual one.
+/// \param code what bruit_node_request() returns there: BRUIT_E_REMOTE is the usual one. Codes that speak of the asker's own
+///        node or handles (BRUIT_E_HANDLE, _STATE, _DEADLOCK, _FORKED, _BUFFER, _FAILED, _PANIC) arrive as that.
 /// \param words what bruit_last_error() says there; may be NULL.
 /// \return as bruit_message_reply(); BRUIT_E_INVALID: not an error code.
 #[unsafe(no_mangle)]

@@ -1516,11 +1516,14 @@ int bruit_message_reply(const bruit_message *message, const void *data, size_t l
 /**
  * Answers a request with an error.
  *
- * \param code what bruit_node_request() returns there: BRUIT_E_REMOTE is the usual one.
+ * \param code what bruit_node_request() returns there: BRUIT_E_REMOTE is the usual one. Codes that speak of the asker's own
+ *        node or handles (BRUIT_E_HANDLE, _STATE, _DEADLOCK, _FORKED, _BUFFER, _FAILED, _PANIC) arrive as that.
  * \param words what bruit_last_error() says there; may be NULL.
  * \return as bruit_message_reply(); BRUIT_E_INVALID: not an error code.
  */
-int bruit_message_fail(const bruit_message *message, int code, const char *words);
+int bruit_message_fail(const bruit_message *message,
+                       int code,
+                       const char *words);
 
 /**
  * Asks all other members, or those that match, and gathers their answers for a while. There it is a message as those of

@@ -60,6 +60,18 @@ macro_rules! codes {
     };
 }
 
+impl Code {
+    /// What a member says of its answer. Some codes speak of the caller's own node and handles: a member that sends one of
+    /// those would make its peer give up a node that is well.
+    pub(crate) fn of_answer(number: i64) -> Code {
+        use Code::{Buffer, Deadlock, Failed, Forked, Handle, Panic, Remote, State};
+        match Code::from_number(number) {
+            None | Some(Handle | State | Deadlock | Forked | Buffer | Failed | Panic) => Remote,
+            Some(code) => code,
+        }
+    }
+}
+
 codes! {
     Invalid = -1, "E_INVALID", "an argument is NULL, out of range or malformed";
     Handle = -2, "E_HANDLE", "the handle is not one of ours, or was freed";

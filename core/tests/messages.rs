@@ -306,6 +306,16 @@ fn a_question_without_an_answer_says_why_at_once() {
     let ask = |topic: &str, wait| a.node.request("n001", topic, b"?", wait).unwrap_err();
     let failed = ask("fails", LONG);
     assert_eq!((failed.code, &*failed.text), (Code::Remote, "no such table"));
+    b.node
+        .on_message("code", Box::new(|m| m.fail(Code::from_number(-i64::from(m.data()[0])).unwrap(), "so").unwrap()))
+        .unwrap();
+    for &code in Code::ALL {
+        use Code::{Buffer, Deadlock, Failed, Forked, Handle, Panic, State};
+        let of_its_own = matches!(code, Handle | State | Deadlock | Forked | Buffer | Failed | Panic);
+        let heard = a.node.request("n001", "code", &[(-(code as i64)) as u8], LONG).unwrap_err();
+        assert_eq!(heard.code, if of_its_own { Code::Remote } else { code }, "no member speaks of another's own node");
+        assert_eq!(&*heard.text, "so");
+    }
     let unheard = ask("nobody", LONG);
     assert_eq!(unheard.code, Code::NoHandler);
     assert!(unheard.text.contains("nobody"), "{unheard}");

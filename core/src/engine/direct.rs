@@ -364,6 +364,5 @@ pub(super) fn said(status: u32, body: Body) -> Result<Body> {
     if status == 0 {
         return Ok(body);
     }
-    let code = Code::from_number(-i64::from(status)).unwrap_or(Code::Remote);
-    Err(Error::new(code, String::from_utf8_lossy(body.data())))
+    Err(Error::new(Code::of_answer(-i64::from(status)), String::from_utf8_lossy(body.data())))
 }

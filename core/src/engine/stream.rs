@@ -155,8 +155,10 @@ impl Engine {
                 if self.streams.end(id) {
                     self.counters.streams_reset += 1;
                     // Those two are about a call, which may be made again: whoever gets them for an end would try for ever.
-                    let code = Code::from_number(-i64::from(status));
-                    let code = code.filter(|code| !matches!(code, Code::Busy | Code::Timeout)).unwrap_or(Code::Remote);
+                    let code = match Code::of_answer(-i64::from(status)) {
+                        Code::Busy | Code::Timeout => Code::Remote,
+                        code => code,
+                    };
                     let error = Error::new(code, String::from_utf8_lossy(body.data()));
                     out.streams.push(Streamed::Ended { id, error });
                 }

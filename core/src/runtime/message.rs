@@ -92,8 +92,8 @@ impl Message {
         self.answer(Ok(data))
     }
 
-    /// The requester gets this error. Of codes only those that are about an answer arrive as they are: E_REMOTE is
-    /// the usual one.
+    /// The requester gets this error; [`Code::Remote`] is the usual one. Codes that speak of its own node or handles, such as
+    /// `E_STATE` and `E_PANIC`, arrive as that.
     pub fn fail(&self, code: Code, text: &str) -> Result<()> {
         self.answer(Err((code, text)))
     }
