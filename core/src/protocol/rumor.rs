@@ -7,8 +7,8 @@
 //! within `gossip_flush`, one datagram each, and then to as many each `gossip_interval` until it has been
 //! told often enough; hearing it again changes nothing. A byte budget bounds what all this may send.
 
-use alloc::collections::BTreeMap;
-use core::ops::Bound;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 
 use crate::config::Config;
 use crate::id::Peer;
@@ -23,6 +23,9 @@ pub const RUMORS_MAX: usize = 16_384;
 
 /// Rumors too long for what room is left that are passed over before a packet is called full.
 const MISFITS: usize = 3;
+
+/// Places in the queues that may be empty, so that few rumors are not swept all the time.
+const SPARE: usize = 32;
 
 /// What about it is news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,20 +61,22 @@ pub enum Told {
     Moot,
 }
 
-/// A rumor's place among those that wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    /// How often it was told.
-    told: u32,
-    /// Among those told as often: who came first goes first.
-    turn: u32,
-}
+/// One that is or was to be told, and which start of it that was.
+type Waiting = (Rumor, u32);
 
+/// Where thousands die at once each is told by each of those who are left: to tell one costs one look-up.
 #[derive(Debug, Default)]
 pub struct Rumors {
-    queue: BTreeMap<Place, Rumor>,
-    places: BTreeMap<Rumor, Place>,
-    next_turn: u32,
+    /// By how often they were told; of those told as often, who came first goes first. What was stopped, or started anew, goes
+    /// when its turn comes.
+    queues: Vec<VecDeque<Waiting>>,
+    /// In all queues.
+    queued: usize,
+    /// Which start of it counts.
+    current: BTreeMap<Rumor, u32>,
+    next_start: u32,
+    /// Those that a packet has passed over, until it is full.
+    aside: Vec<Waiting>,
     rhythm: Rhythm,
     budget: Budget,
 }
@@ -87,31 +92,39 @@ impl Rumors {
     /// Starts a rumor, or starts it anew.
     pub fn start(&mut self, now: Instant, config: &Config, rumor: Rumor) {
         self.stop(rumor);
-        if self.places.len() >= RUMORS_MAX {
+        if self.current.len() >= RUMORS_MAX {
             self.drop_one();
         }
-        self.place(rumor, 0);
+        if self.queued > 2 * (self.current.len() + SPARE) {
+            self.sweep();
+        }
+        self.next_start = self.next_start.wrapping_add(1);
+        self.current.insert(rumor, self.next_start);
+        self.queue(0, (rumor, self.next_start));
         self.rhythm.quicken(now, config);
     }
 
     /// What was to be said is moot, or said by another rumor.
     pub fn stop(&mut self, rumor: Rumor) {
-        if let Some(place) = self.places.remove(&rumor) {
-            self.queue.remove(&place);
+        if self.current.remove(&rumor).is_some() && self.current.is_empty() {
+            self.sweep();
         }
     }
 
     /// Puts it last among those told as often.
-    fn place(&mut self, rumor: Rumor, told: u32) {
-        if self.is_empty() {
-            self.next_turn = 0;
+    fn queue(&mut self, told: usize, waiting: Waiting) {
+        if self.queues.len() <= told {
+            self.queues.resize_with(told + 1, VecDeque::new);
         }
-        let place = Place { told, turn: self.next_turn };
-        self.next_turn = self.next_turn.wrapping_add(1);
-        if let Some(before) = self.places.insert(rumor, place) {
-            self.queue.remove(&before);
-        }
-        self.queue.insert(place, rumor);
+        self.queues[told].push_back(waiting);
+        self.queued += 1;
+    }
+
+    /// Lets go of what does not count any more.
+    fn sweep(&mut self) {
+        let Rumors { queues, current, .. } = self;
+        queues.iter_mut().for_each(|queue| queue.retain(|(rumor, start)| current.get(rumor) == Some(start)));
+        self.queued = queues.iter().map(VecDeque::len).sum();
     }
 
     #[cfg(feature = "sim")]
@@ -120,11 +133,11 @@ impl Rumors {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.current.is_empty()
     }
 
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.current.len()
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -162,36 +175,50 @@ impl Rumors {
         if self.is_empty() {
             return;
         }
-        let limit = rhythm::times(config.retransmit_mult, live);
-        let mut misfits = 0;
-        // Who gets a new place on the way is not met again.
-        let began = self.next_turn;
-        let mut seen = Bound::Unbounded;
-        while let Some((&place, &rumor)) = self.queue.range((seen, Bound::Unbounded)).next() {
-            seen = Bound::Excluded(place);
-            if place.turn >= began {
-                continue;
-            }
-            match tell(rumor) {
-                Told::Moot => self.stop(rumor),
-                Told::Idle => {}
-                Told::NoRoom => {
-                    self.place(rumor, place.told);
-                    misfits += 1;
-                    if misfits == MISFITS {
-                        return;
-                    }
+        let (limit, mut misfits) = (rhythm::times(config.retransmit_mult, live), 0);
+        let mut aside = core::mem::take(&mut self.aside);
+        // What is told on the way comes after these, and is not met again.
+        let mut next = self.queues.first().map_or(0, VecDeque::len);
+        for told in 0..self.queues.len() {
+            let here = next;
+            next = self.queues.get(told + 1).map_or(0, VecDeque::len);
+            for _ in 0..here {
+                let Some(waiting) = self.queues[told].pop_front() else { break };
+                self.queued -= 1;
+                let (rumor, start) = waiting;
+                if self.current.get(&rumor) != Some(&start) {
+                    continue;
                 }
-                Told::Yes if place.told as usize + 1 >= limit => self.stop(rumor),
-                Told::Yes => self.place(rumor, place.told + 1),
+                match tell(rumor) {
+                    Told::Moot => self.stop(rumor),
+                    Told::Idle => aside.push(waiting),
+                    Told::NoRoom => {
+                        self.queue(told, waiting);
+                        misfits += 1;
+                    }
+                    Told::Yes if told + 1 >= limit => self.stop(rumor),
+                    Told::Yes => self.queue(told + 1, waiting),
+                }
+                if misfits == MISFITS {
+                    break;
+                }
+            }
+            self.queued += aside.len();
+            aside.drain(..).rev().for_each(|waiting| self.queues[told].push_front(waiting));
+            if misfits == MISFITS {
+                break;
             }
         }
+        self.aside = aside;
     }
 
+    /// The oldest of those told most.
     fn drop_one(&mut self) {
-        let Some((&Place { told, .. }, _)) = self.queue.last_key_value() else { return };
-        if let Some((_, &rumor)) = self.queue.range(Place { told, turn: 0 }..).next() {
-            self.stop(rumor);
+        while let Some((rumor, start)) = self.queues.iter_mut().rev().find_map(VecDeque::pop_front) {
+            self.queued -= 1;
+            if self.current.get(&rumor) == Some(&start) {
+                return self.stop(rumor);
+            }
         }
     }
 }
