@@ -103,11 +103,15 @@ def crate(name: str) -> Program:
     own = "bruit-core" if name == "bruit" else name
     version = next((line.split()[1].lstrip("v") for line in packages if line.startswith(f"{own} ")), "")
     if name == "bruit":
-        version += f" ({run(['git', 'rev-parse', '--short', 'HEAD']).strip()})"
+        version += f" ({commit()})"
     footprint: Figures = {"megabytes": stripped_size(program) / 1e6, "packages": float(len(packages))}
     if note.exists():
         footprint.update(json.loads(note.read_text()))
     return Program((str(program),), version, "Rust", footprint)
+
+
+def commit() -> str:
+    return run(["git", "rev-parse", "--short", "HEAD"]).strip()
 
 
 def children_cpu() -> float:
@@ -144,14 +148,31 @@ def python_peer(name: str, *requirements: str) -> Callable[[], Program]:
 
     def had() -> Program:
         python = python_of(name, *requirements)
-        site = next((BUILT / name / "lib").glob("python*")) / "site-packages"
-        own = [path for path in site.iterdir() if not path.name.startswith(("pip", "setuptools", "pkg_resources", "_distutils"))]
-        packages = float(sum(path.name.endswith(".dist-info") for path in own))
-        footprint: Figures = {"megabytes": sum(map(size_of, own)) / 1e6, "packages": packages}
         command = (str(python), str(SOURCES / "python" / f"{name}_peer.py"))
-        return Program(command, requirements[0].split("==")[1], "Python", footprint)
+        return Program(command, requirements[0].split("==")[1], "Python", installed(BUILT / name))
 
     return had
+
+
+def installed(folder: pathlib.Path) -> Figures:
+    """Beside what each Python of its own has."""
+    site = next((folder / "lib").glob("python*")) / "site-packages"
+    own = [path for path in site.iterdir() if not path.name.startswith(("pip", "setuptools", "pkg_resources", "_distutils"))]
+    packages = float(sum(path.name.endswith(".dist-info") for path in own))
+    return {"megabytes": sum(map(size_of, own)) / 1e6, "packages": packages}
+
+
+def wheel() -> Program:
+    """bruit for Python, as python/README.md says that it is built; again each time, for it may have changed."""
+    folder = BUILT / "bruit-wheel"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        run([sys.executable, "-m", "venv", str(folder)])
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--force-reinstall", "--no-deps"]
+    run([*install, str(ROOT / "python")], environment={"CARGO_TARGET_DIR": str(folder / "target")})
+    version = run([str(python), "-c", "import importlib.metadata as m; print(m.version('bruit'))"]).strip()
+    command = (str(python), str(SOURCES / "python" / "bruit_peer.py"))
+    return Program(command, f"{version} ({commit()})", "Python", installed(folder))
 
 
 def size_of(path: pathlib.Path) -> int:
@@ -215,6 +236,7 @@ PEERS: dict[str, Callable[[], Program]] = {
     "foca": crates("foca"),
     "chitchat": crates("chitchat"),
     "iroh-gossip": crates("iroh-gossip"),
+    "bruit-wheel": wheel,
     "kinship": python_peer("kinship", "kinship==0.4.0"),
     "aiogossip": python_peer("aiogossip", "aiogossip==0.0.20"),
     "gossipmonger": gossipmonger,

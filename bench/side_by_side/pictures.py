@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from samples import Results, number
-from table import OURS
+from table import is_ours
 from works import TABLES, Column
 
 # Work, figure, and what it is in words for somebody who sees nothing else.
@@ -53,7 +53,7 @@ def panel(axes: Any, results: Results, column: Column, title: str) -> None:
         shown.reverse()
     for at, (name, summary) in enumerate(shown):
         span = [[summary.median - summary.least], [summary.most - summary.median]]
-        color = OUR_COLOR if results.entrants[name].peer == OURS else COLOR
+        color = OUR_COLOR if is_ours(results.entrants[name]) else COLOR
         axes.barh(at, summary.median, xerr=span, color=color, height=0.7, error_kw={"elinewidth": 0.8, "ecolor": "#404040"})
         axes.annotate(f" {number(summary.median)}", (summary.most, at), va="center", fontsize=7)
     axes.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Optional
 
-from samples import Results, Summary, number
+from samples import Entrant, Results, Summary, number
 from works import Column, Table
 
 OURS = "bruit"
@@ -30,6 +30,11 @@ def rows(results: Results, table: Table) -> list[tuple[str, list[str]]]:
     return found
 
 
+def is_ours(entrant: Entrant) -> bool:
+    """Also under another language: bruit is no rival of its own."""
+    return entrant.peer.partition("-")[0] == OURS
+
+
 def losses(results: Results, column: Column) -> list[tuple[str, Summary]]:
     """Who has a better median than bruit, the best first. Less than one in a hundred is no difference."""
     ours = results.summary(column.work, OURS, column.figure)
@@ -38,7 +43,7 @@ def losses(results: Results, column: Column) -> list[tuple[str, Summary]]:
     better = []
     for name, entrant in results.entrants.items():
         theirs = results.summary(column.work, name, column.figure)
-        if entrant.peer == OURS or theirs is None:
+        if is_ours(entrant) or theirs is None:
             continue
         if theirs.median > 1.01 * ours.median if column.more_is_better else 1.01 * theirs.median < ours.median:
             better.append((name, theirs))

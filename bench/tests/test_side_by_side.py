@@ -114,9 +114,10 @@ def test_nothing_lost_is_said_too() -> None:
     assert table.verdict(results(other=[(1, 2)]), FLOOD) == ["bruit is not in this table."]
 
 
-def test_variants_of_bruit_are_no_rivals() -> None:
+@pytest.mark.parametrize("peer", ["bruit", "bruit-wheel"])
+def test_variants_and_other_languages_of_bruit_are_no_rivals(peer: str) -> None:
     made = results(bruit=[(1, 1)], tuned=[(9, 1)])
-    made.entrants["tuned"].peer = "bruit"
+    made.entrants["tuned"].peer = peer
     assert table.losses(made, RATE) == []
 
 
