@@ -107,7 +107,9 @@ impl Rumors {
     /// What was to be said is moot, or said by another rumor.
     pub fn stop(&mut self, rumor: Rumor) {
         if self.current.remove(&rumor).is_some() && self.current.is_empty() {
-            self.sweep();
+            // With their room, which after a great join or death is much.
+            self.queues.clear();
+            self.queued = 0;
         }
     }
 
@@ -183,7 +185,7 @@ impl Rumors {
             let here = next;
             next = self.queues.get(told + 1).map_or(0, VecDeque::len);
             for _ in 0..here {
-                let Some(waiting) = self.queues[told].pop_front() else { break };
+                let Some(waiting) = self.queues.get_mut(told).and_then(VecDeque::pop_front) else { break };
                 self.queued -= 1;
                 let (rumor, start) = waiting;
                 if self.current.get(&rumor) != Some(&start) {
