@@ -18,7 +18,7 @@ from jobs import Entrants, Job, jobs_of
 from page import page
 from peers import PEERS, ROOT, machine
 from pictures import draw
-from running import can_be_alone
+from running import can_be_alone, leave_nobody_behind
 from samples import Figures, Results, Trouble, number
 from table import plain, rows
 from works import FOOTPRINT, MACHINE, TABLES, WORKS, Work
@@ -122,7 +122,7 @@ def write_page(results: Results, source: pathlib.Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two rounds of fewer works: less than half the time")
+    parser.add_argument("--quick", action="store_true", help="half an hour: two rounds, fewer works, no variants but sealed ones")
     parser.add_argument("--rounds", type=int, help="rather than five, or two where it is quick")
     parser.add_argument("--peers", default=",".join(PEERS), help="some of them, with commas between: %(default)s")
     names = ", ".join(work.name for work in WORKS)
@@ -134,6 +134,7 @@ def main() -> int:
     parser.add_argument("--page", metavar="FILE", type=pathlib.Path, help="measure nothing: write the page from that result file")
     parser.add_argument("--no-page", action="store_true", help="leave docs/PEERS.md as it is")
     options = parser.parse_args()
+    leave_nobody_behind()
     if options.page:
         results = Results.load(options.page)
         print(shown(results))
@@ -143,7 +144,7 @@ def main() -> int:
     if unknown := [name for name in wanted if name not in PEERS]:
         parser.error(f"no peer is called {unknown[0]}; there are {', '.join(PEERS)}")
     chosen = tuple(options.works.split(","))
-    works = [work if options.quick else work.in_full() for work in WORKS if work.name.startswith(chosen)]
+    works = [work.in_quick() if options.quick else work.in_full() for work in WORKS if work.name.startswith(chosen)]
     works = [work for work in works if work.quick or not options.quick]
     now = datetime.datetime.now(datetime.timezone.utc)
     rounds = options.rounds or (2 if options.quick else 5)

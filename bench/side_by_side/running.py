@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -24,6 +25,11 @@ def can_be_alone() -> bool:
         return subprocess.run([*ALONE, "true"], capture_output=True, timeout=10, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
+
+
+def leave_nobody_behind() -> None:
+    """Who is ended ends its programs, as who is interrupted does."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 class Run:

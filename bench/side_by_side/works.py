@@ -40,6 +40,10 @@ class Work:
     def in_full(self) -> Work:
         return replace(self, words=(*self.words, *self.full))
 
+    def in_quick(self) -> Work:
+        """Variants take three minutes of each round."""
+        return replace(self, variants=False)
+
 
 def joins(nodes: int, quick: bool = True) -> Work:
     return Work(f"join-{nodes}", ("join", f"nodes={nodes}"), quick=quick, variants=nodes == 50)

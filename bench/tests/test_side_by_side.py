@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -264,6 +265,30 @@ def is_running(process: int) -> bool:
         return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_who_is_ended_leaves_no_program_behind() -> None:
+    words = (
+        "import running, sys; running.leave_nobody_behind()\n"
+        "with running.Run([sys.executable, '-c', 'import time; time.sleep(600)'], 600) as run:\n"
+        "    print(run.process.pid, flush=True)\n"
+        "    run.figures()\n"
+    )
+    folder = {**os.environ, "PYTHONPATH": str(pathlib.Path(running.__file__).parent)}
+    with subprocess.Popen([sys.executable, "-c", words], env=folder, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        process = int(runner.stdout.readline())
+        assert is_running(process)
+        runner.terminate()
+        assert runner.wait(60) == 128 + signal.SIGTERM
+    assert not is_running(process)
+
+
+def test_a_quick_run_has_no_variants_but_sealed_ones() -> None:
+    flood = next(work for work in WORKS if work.name == "broadcast-10")
+    tuned, sealed = entrant("other", variant="tuned"), entrant("other", variant="sealed")
+    assert flood.suits(tuned, is_default=False) and not flood.in_quick().suits(tuned, is_default=False)
+    assert flood.in_quick().suits(sealed, is_default=False)
 
 
 def test_the_busy_machine_is_five_minutes_in_a_full_run() -> None:
