@@ -110,7 +110,9 @@ def hog(stranger: bool) -> subprocess.Popen[bytes]:
 
 
 class Meter(threading.Thread):
-    """Wants to run every 10 ms, in the session of the members; the longest that it was kept waiting beyond that."""
+    """Wants to run every 10 ms, in the session of the members; the longest that it was kept waiting beyond that.
+
+    As many as there are members: some processes of a session wait for seconds while others do not wait at all."""
 
     STEP = 0.01
 
@@ -127,7 +129,7 @@ class Meter(threading.Thread):
 
 def busy(command: Sequence[str], options: dict[str, float]) -> dict[str, float]:
     nodes, settle, hogs = int(options["nodes"]), options["settle"], list[subprocess.Popen[bytes]]()
-    calm, meter = time.monotonic() + settle, Meter()
+    calm, meters = time.monotonic() + settle, [Meter() for _ in range(nodes)]
     with Company(command) as company:
         try:
             first = company.start(nodes)
@@ -141,11 +143,13 @@ def busy(command: Sequence[str], options: dict[str, float]) -> dict[str, float]:
             company.pump(lambda: False, calm - time.monotonic())
             company.losses = 0
             hogs = [hog(stranger) for stranger in (False, True) for _ in range(int(options["hogs"]))]
-            meter.start()
+            for meter in meters:
+                meter.start()
             company.pump(lambda: False, options["seconds"])
-            return {"false_deaths": float(company.losses), "longest_stall_s": meter.longest}
+            return {"false_deaths": float(company.losses), "longest_stall_s": max(meter.longest for meter in meters)}
         finally:
-            meter.over.set()
+            for meter in meters:
+                meter.over.set()
             for one in hogs:
                 one.kill()
                 one.wait()

@@ -193,7 +193,7 @@ TABLES = (
         "Ten processes of each entrant, all entrants at the same time, for five minutes (40 s in a quick run). For each entrant "
         "two more processes never rest: one in the session of its members, as what else their user runs, and one in a session "
         "of its own, as another user's. How often a node stopped listing a member that was alive, and what the members went "
-        "through: the longest that a thread beside them, which wants to run every 10 ms, was kept waiting.",
+        "through: the longest that one of ten threads beside them, which want to run every 10 ms, was kept waiting.",
         (
             Column("busy", "false_deaths", "false deaths", "false deaths on a busy machine"),
             Column("busy", "longest_stall_s", "longest stall, s", "the longest stall", is_circumstance=True),
