@@ -3,7 +3,10 @@
 #![cfg(feature = "sim")]
 
 use bruit_core::config::Config;
+use bruit_core::error::Code;
 use bruit_core::id::{Epoch, Incarnation, Version};
+use bruit_core::message::{Body, Chunk};
+use bruit_core::outbox::Streamed;
 use bruit_core::sim::{Loss, Network, World, world};
 use bruit_core::time::Duration;
 use bruit_core::view::{EventKind, MemberState};
@@ -443,4 +446,28 @@ fn a_link_that_ends_whenever_something_is_sent_is_tried_no_faster_than_gossip_go
     world.broadcast(nodes[1], "t", b"goes to the old run").unwrap();
     world.run_for(secs(2));
     assert!(vectors(&world) - before < 20, "{}", vectors(&world) - before);
+}
+
+/// Swarm seed 40000997: what a leaving node could not write any more was missing from a stream that then came to a clean end.
+#[test]
+fn what_who_leaves_could_not_write_is_not_missed_in_silence() {
+    let (mut world, nodes) = formed(7, 3);
+    let body = |data: &[u8]| Body::new("", data).unwrap();
+    let part = |data: &[u8]| [Chunk { body: body(data), is_packed: false }];
+    let name = world.name(nodes[1]).clone();
+    let id = world
+        .call(nodes[0], |e, now, out| e.open_stream(now, &name, Body::new("t", &[]).unwrap(), false, out))
+        .unwrap();
+    world.call(nodes[0], |e, now, out| e.write_stream(now, id, &part(b"the first half"), out)).unwrap();
+    world.run_for(ms(100));
+    world.call(nodes[0], |e, now, out| e.leave(now, secs(5), out)).unwrap();
+    let refused =
+        world.call(nodes[0], |e, now, out| e.write_stream(now, id, &part(b"the second half"), out)).unwrap_err();
+    assert_eq!(refused.code, Code::State);
+    world.call(nodes[0], |e, now, out| e.finish_stream(now, id, out));
+    world.run_for(secs(2));
+    let ends = |i: usize| world.streams(i).iter().filter(|s| matches!(s, Streamed::Ended { .. })).count();
+    let whole = |s: &Streamed| matches!(s, Streamed::Finished { .. });
+    assert_eq!((ends(nodes[0]), ends(nodes[1])), (1, 1), "both hear that it is over");
+    assert!(!world.streams(nodes[1]).iter().any(whole), "and nobody that it is whole");
 }

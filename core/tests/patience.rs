@@ -68,6 +68,24 @@ fn where_many_have_stalled_others_may_as_well() {
     assert!(died(2) > 30, "two of forty say nothing about the others");
 }
 
+/// It has heard of nobody's stalls, calls whoever is away for longer than a suspicion dead, and says so to all.
+#[test]
+fn who_has_not_heard_of_a_stall_does_not_decide_for_the_others() {
+    let (mut world, nodes) = formed(4, NODES, &Config::new());
+    (2..5).for_each(|i| stall(&mut world, nodes[i], 3_900));
+    let so_far = deaths(&world, &nodes);
+    let mut hasty = impatient();
+    hasty.set("suspicion_mult", "0.5").unwrap();
+    hasty.seeds.push(world.address(nodes[0]).to_string());
+    let newcomer = world.add("newcomer", hasty);
+    let all: Vec<NodeIndex> = nodes.iter().copied().chain([newcomer]).collect();
+    world.run_until(ms(20_000), |w| w.all_list(&all, NODES + 1)).expect("it is let in");
+    stall(&mut world, nodes[7], 6_000);
+    assert_eq!(world.count(newcomer, EventKind::Dead, nodes[7]), 1, "it knows no better");
+    assert_eq!(deaths(&world, &nodes), so_far, "and nobody believes it");
+    assert!(world.all_list(&all, NODES + 1));
+}
+
 #[test]
 fn stalls_are_forgotten() {
     let (mut world, nodes) = formed(3, NODES, &Config::new());

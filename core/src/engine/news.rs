@@ -207,14 +207,16 @@ impl Engine {
 
     /// Departure from SWIM §4.2, where Confirm overrides at once: who suspects behind a bad link, and gets its verdict
     /// through but not its suspicion, would kill the living. A death that we did not see coming is a suspicion, for as
-    /// long as a refutation may need to get here. Nearly all have heard of the suspicion long before, and lose no time.
+    /// long as a refutation may need to get here, and as long as whoever stalls is to be given. Nearly all have heard of the suspicion long before, and lose no time.
     fn hear_of_death(&mut self, now: Now, peer: Peer, by: &Speaker, told: Told, out: &mut Outbox) {
         if self.members.get(peer).is_some_and(|e| e.status == MemberState::Alive) {
             let suspect = Told { status: MemberState::Suspect, ..told };
             self.become_so(now, peer, suspect, iter::once(by.run), out);
         }
-        let pace = self.pace();
-        if self.suspicions.hasten(self.hearing.time(now.mono, pace), peer, self.config.probe_interval) {
+        // Who says so may not have heard that it stalls.
+        let patience = self.stalls.patience(now.mono, &self.config, self.members.live_len(), peer);
+        let (pace, grace) = (self.pace(), patience.max(self.config.probe_interval));
+        if self.suspicions.hasten(self.hearing.time(now.mono, pace), peer, grace) {
             self.become_so(now, peer, told, iter::empty(), out);
         }
     }

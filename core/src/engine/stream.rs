@@ -67,9 +67,15 @@ impl Engine {
 
     /// Sends more of a stream. The caller keeps to what [`Streamed::Room`] told, at first to [`FIRST_ROOM`], or the
     /// `limit` of who opened it: `E_BUSY` for what is beyond, and `E_STATE` where the stream has ended; of `chunks` those
-    /// before are sent.
+    /// before are sent. Who leaves writes no more, and has written a part: what is not whole shall not look so.
     pub fn write_stream(&mut self, now: Now, id: StreamId, chunks: &[Chunk], out: &mut Outbox) -> Result<()> {
-        self.must_be_member()?;
+        if let Err(error) = self.must_be_member() {
+            if self.streams.contains(id) {
+                self.reset_stream(now, id, Code::Unreachable, "the member left before it had written all", out);
+                out.streams.push(Streamed::Ended { id, error: error.clone() });
+            }
+            return Err(error);
+        }
         let mut written = Ok(());
         for chunk in chunks {
             let Some(at) = self.streams.send(id, chunk.weight()) else {
