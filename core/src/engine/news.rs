@@ -207,7 +207,8 @@ impl Engine {
 
     /// Departure from SWIM §4.2, where Confirm overrides at once: who suspects behind a bad link, and gets its verdict
     /// through but not its suspicion, would kill the living. A death that we did not see coming is a suspicion, for as
-    /// long as a refutation may need to get here, and as long as whoever stalls is to be given. Nearly all have heard of the suspicion long before, and lose no time.
+    /// long as a refutation may need to get here, and as long as whoever stalls is to be given.
+    /// Nearly all have heard of the suspicion long before, and lose no time.
     fn hear_of_death(&mut self, now: Now, peer: Peer, by: &Speaker, told: Told, out: &mut Outbox) {
         if self.members.get(peer).is_some_and(|e| e.status == MemberState::Alive) {
             let suspect = Told { status: MemberState::Suspect, ..told };

@@ -70,10 +70,15 @@ impl Engine {
     /// before are sent. Who leaves writes no more, and has written a part: what is not whole shall not look so.
     pub fn write_stream(&mut self, now: Now, id: StreamId, chunks: &[Chunk], out: &mut Outbox) -> Result<()> {
         if let Err(error) = self.must_be_member() {
-            if self.streams.contains(id) {
-                self.reset_stream(now, id, Code::Unreachable, "the member left before it had written all", out);
-                out.streams.push(Streamed::Ended { id, error: error.clone() });
+            if !self.streams.contains(id) {
+                return Err(error);
             }
+            self.reset_stream(now, id, Code::Unreachable, "the member left before it had written all", out);
+            let error = Error::new(
+                Code::State,
+                "the node has left: the stream is ended, and the other side told that it is not whole",
+            );
+            out.streams.push(Streamed::Ended { id, error: error.clone() });
             return Err(error);
         }
         let mut written = Ok(());

@@ -24,7 +24,7 @@ pub const RUMORS_MAX: usize = 16_384;
 /// Rumors too long for what room is left that are passed over before a packet is called full.
 const MISFITS: usize = 3;
 
-/// Places in the queues that may be empty, so that few rumors are not swept all the time.
+/// So many in the queues need not count any more before they are swept, however few there are that do.
 const SPARE: usize = 32;
 
 /// What about it is news.

@@ -124,11 +124,6 @@ impl Stalls {
     }
 }
 
-/// More than this nobody is given on account of stalls.
-pub fn most(config: &Config) -> Duration {
-    patience(config, GRADES)
-}
-
 fn patience(config: &Config, grade: u32) -> Duration {
     match grade {
         0 => Duration::ZERO,
@@ -177,7 +172,6 @@ mod tests {
             assert_eq!(patience_of(&mut stalls, at(246), 1), 0);
             assert_eq!(patience_of(&mut stalls, at(6), 2), 0, "and nobody else");
         }
-        assert_eq!(most(&Config::new()), Duration::from_secs(16));
     }
 
     #[test]
