@@ -300,8 +300,9 @@ group "Limits and resources" {
     link_idle: Duration as Time = "1m", in "1s" to "24h", from "chosen by feel";
     /// Connecting and shaking hands may take so long together.
     link_timeout: Duration as Time = "5s" / "10s" / "2s", in "10ms" to "10m", from "chosen by feel: memberlist's TCPTimeout is 10s, 30s and 1s";
-    /// Size asked for the UDP socket's receive buffer. 0 leaves the system's.
-    recv_buffer: usize as Size = "0", in "0" to "1GiB", from "chosen: the system's; memberlist asks for 2 MiB";
+    /// Size asked for the UDP socket's receive buffer; Linux gives at most net.core.rmem_max. What it has no room for is lost
+    /// (`receive_overflow`). 0 leaves the system's.
+    recv_buffer: usize as Size = "2MiB", in "0" to "1GiB", from "memberlist: what it asks for";
     /// `thread` calls handlers on a thread of the runtime's; `manual` waits for the application to dispatch.
     dispatch: Dispatch as Dispatch = "thread", from "chosen: works without an event loop";
     /// Events that may wait for the application. Beyond it membership events coalesce, and others are dropped and reported.

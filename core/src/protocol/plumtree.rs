@@ -19,7 +19,8 @@
 //! they have heard each origin (VECTOR): that finds the last message of a burst, and all that was said beyond a partition.
 //!
 //! This file is a message's way through a member. Beside it: `links`, the neighbours, and who is lazy; `flow`, how much
-//! they have yet to take; `spread`, how a message goes on, which may also be by rumors and along no tree; `news`, announcements; `repair`, what is missing; `vectors`, comparisons; `order`, what has to wait for others;
+//! they have yet to take; `spread`, how a message goes on, which may also be by rumors and along no tree; `news`,
+//! announcements; `repair`, what is missing; `vectors`, comparisons; `order`, what has to wait for others;
 //! `judging`, what has to wait for a verdict; `origins`, who broadcasts, and `past`, who did.
 
 pub mod flow;
@@ -41,7 +42,7 @@ use alloc::vec::Vec;
 
 use self::judging::Judging;
 pub use self::links::LINKS_MAX;
-use self::links::{Link, lazy_in};
+use self::links::{Bringer, Links};
 use self::order::{Order, Topics};
 pub use self::origins::WAITING_MAX;
 use self::origins::{Known, Origin, Waiting};
@@ -107,9 +108,10 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Plumtree {
     born: Instant,
-    links: [Option<Link>; LINKS_MAX],
-    /// Neighbours that are lazy in the shared tree.
+    links: Links,
+    /// Neighbours that are lazy in the shared tree, and who brought what is newest there.
     shared: u16,
+    newest: Bringer,
     origins: BTreeMap<RunId, Origin>,
     past: Past,
     topics: Topics,
@@ -147,6 +149,7 @@ impl Plumtree {
             born,
             links: [const { None }; LINKS_MAX],
             shared: 0,
+            newest: Bringer::Gone,
             origins: BTreeMap::new(),
             past: Past::default(),
             topics: Topics::default(),
@@ -228,15 +231,6 @@ impl Plumtree {
         lost
     }
 
-    /// Links that are eager in the shared tree, for who looks at it from outside.
-    pub fn eager(&self) -> impl Iterator<Item = RunId> {
-        self.links
-            .iter()
-            .enumerate()
-            .filter(|(slot, _)| self.shared >> slot & 1 == 0)
-            .filter_map(|(_, l)| Some(l.as_ref()?.run))
-    }
-
     /// Says it to all. The number is its sequence.
     pub fn broadcast(&mut self, cx: &mut Cx<'_>, members: &Members, body: Body, ordered: bool) -> Delivery {
         let now = cx.now.mono;
@@ -250,6 +244,7 @@ impl Plumtree {
         let own = seq > OWN_AFTER && self.window.get(run, seq - OWN_AFTER).is_some();
         let after = if ordered { self.topics.say(body.topic(), seq) } else { 0 };
         let kept = Kept { body, after, sent: now, at: 0, hops: 0, by: None, had: 0 };
+        self.newest = Bringer::Ourselves;
         self.pass_on(cx, run, seq, Way { own, ..Way::default() }, kept);
         if members.live_len() == 1 {
             self.is_alone(run);
@@ -342,21 +337,21 @@ impl Plumtree {
                 had |= slot.map_or(0, |slot| 1 << slot);
             }
         }
+        origin.unconfirmed += len + 1;
         if way.repair {
             self.counts.repaired += 1;
         } else if let Some(slot) = along {
             if seq > origin.pushed {
                 (origin.pushed, origin.pushed_at, origin.via) = (seq, now, Some(slot));
             }
-            // §3.5: what came along it first makes a link eager.
-            *lazy_in(&mut self.shared, origin, way.own) &= !bit;
+            self.brought(cx, run, slot, way.own);
         }
-        origin.unconfirmed += len + 1;
         let body = Body::asking(gossip.topic, gossip.terms, gossip.data);
         let manner = match Terms::read(body.terms()) {
             Ok(question) => Manner::Query(question.query(sent)),
             Err(_) => Manner::Broadcast { seq },
         };
+        let origin = self.origins.get(&run).expect("as above");
         let delivery = origin.delivery(run, manner, &body).expect("it was asked for above");
         let kept = Kept { body, after, sent, at: 0, hops, by: along, had };
         if is_judged {

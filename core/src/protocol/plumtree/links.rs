@@ -8,6 +8,7 @@ use crate::id::RunId;
 use crate::members::Members;
 use crate::outbox::{Destination, Via};
 use crate::rng::mix;
+use crate::time::Instant;
 use crate::wire::frame::{Frame, Graft, Ihave, Spans};
 
 /// Neighbours: a bit for each.
@@ -17,12 +18,24 @@ pub const LINKS_MAX: usize = 16;
 /// shorter for one sender is longer for another.
 const SHARED_THRESHOLD: u32 = 3;
 
+/// Who brought what is newest in a tree: a neighbour, or one that is none any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bringer {
+    Ourselves,
+    Link(u8),
+    Gone,
+}
+
+pub(super) type Links = [Option<Link>; LINKS_MAX];
+
 #[derive(Debug)]
 pub(super) struct Link {
     pub run: RunId,
     pub to: Destination,
     /// Which messages are announced here: a number that both ends agree on.
     pub turn: u64,
+    /// Since when it is there.
+    pub since: Instant,
 }
 
 impl Plumtree {
@@ -34,7 +47,7 @@ impl Plumtree {
         }
         let Some(slot) = self.links.iter().position(Option::is_none) else { return };
         let turn = mix(members.local().run.get() ^ run.get());
-        self.links[slot] = Some(Link { run, to, turn });
+        self.links[slot] = Some(Link { run, to, turn, since: cx.now.mono });
         self.shared &= !(1 << slot);
         for lazy in self.origins.values_mut().filter_map(|origin| origin.lazy.as_mut()) {
             *lazy &= !(1 << slot);
@@ -49,6 +62,9 @@ impl Plumtree {
         let Some(slot) = self.slot(run) else { return };
         self.links[slot as usize] = None;
         self.window.vacate(slot);
+        if self.newest == Bringer::Link(slot) {
+            self.newest = Bringer::Gone;
+        }
         for origin in self.origins.values_mut() {
             origin.via = origin.via.filter(|&via| via != slot);
             origin.takers.iter_mut().for_each(|takers| takers[slot as usize] = Taker::default());
@@ -64,7 +80,26 @@ impl Plumtree {
 
     // --- which are lazy ---
 
+    /// Whether that neighbour brought what is newest in that tree, or may as well have. Departure from §3.5: neither side cuts such
+    /// a link. Messages of several senders are under way at the same time, and copies of each say something else about the
+    /// tree: links that are all spared by one of them, the newest, still reach everybody.
+    fn is_held(&self, slot: u8, run: RunId, own: bool) -> bool {
+        let bringer = match self.origins.get(&run).filter(|origin| own && origin.lazy.is_some()) {
+            Some(origin) if origin.pushed == 0 => Bringer::Ourselves,
+            Some(origin) => origin.via.map_or(Bringer::Gone, Bringer::Link),
+            None => self.newest,
+        };
+        match bringer {
+            Bringer::Ourselves => false,
+            Bringer::Gone => true,
+            Bringer::Link(by) => by == slot,
+        }
+    }
+
     pub(super) fn prune(&mut self, cx: &mut Cx<'_>, run: RunId, slot: u8, own: bool) {
+        if self.is_held(slot, run, own) {
+            return;
+        }
         let (Some(origin), Some(link)) = (self.origins.get_mut(&run), &self.links[slot as usize]) else { return };
         // Those on their way are one reason, and not many; but a PRUNE may be lost.
         let again = cx.now.mono.since(origin.pruned) >= cx.config.gossip_interval;
@@ -77,9 +112,33 @@ impl Plumtree {
         }
     }
 
-    pub fn on_prune(&mut self, from: RunId, run: RunId, own: bool) {
-        let (Some(slot), Some(origin)) = (self.slot(from), self.origins.get_mut(&run)) else { return };
-        *lazy_in(&mut self.shared, origin, own) |= 1 << slot;
+    /// §3.5: what came along it first makes a link eager. The other side may have heard, or be about to hear, that it is lazy.
+    pub(super) fn brought(&mut self, cx: &mut Cx<'_>, run: RunId, slot: u8, own: bool) {
+        if !own {
+            self.newest = Bringer::Link(slot);
+        }
+        let Some(origin) = self.origins.get_mut(&run) else { return };
+        let lazy = lazy_in(&mut self.shared, origin, own);
+        if *lazy >> slot & 1 == 1 {
+            *lazy &= !(1 << slot);
+            self.grow(cx, run, slot, own);
+        }
+    }
+
+    fn grow(&mut self, cx: &mut Cx<'_>, run: RunId, slot: u8, own: bool) {
+        if let Some(link) = &self.links[slot as usize] {
+            self.counts.grafts += 1;
+            cx.out.send(link.to, &graft(run, own));
+        }
+    }
+
+    pub fn on_prune(&mut self, cx: &mut Cx<'_>, from: RunId, run: RunId, own: bool) {
+        let Some(slot) = self.slot(from) else { return };
+        if self.is_held(slot, run, own) {
+            self.grow(cx, run, slot, own);
+        } else if let Some(origin) = self.origins.get_mut(&run) {
+            *lazy_in(&mut self.shared, origin, own) |= 1 << slot;
+        }
     }
 
     /// §3.8: it would have come sooner by way of who announces it.
@@ -91,13 +150,13 @@ impl Plumtree {
         if by == slot || seq <= origin.settled || hops + 1 + threshold >= ours || own != origin.lazy.is_some() {
             return;
         }
-        let (Some(old), Some(new)) = (&self.links[by as usize], &self.links[slot as usize]) else { return };
+        let (Some(old), Some(_)) = (&self.links[by as usize], &self.links[slot as usize]) else { return };
         origin.settled = origin.seen.top();
         let lazy = lazy_in(&mut self.shared, origin, own);
         *lazy = *lazy & !(1 << slot) | 1 << by;
         self.counts.shortcuts += 1;
-        cx.out.send(new.to, &Frame::Graft(Graft { origin: run, grow: true, own, here: 0, spans: Spans(&[]) }));
         cx.out.send(old.to, &Frame::Prune { origin: run, own });
+        self.grow(cx, run, slot, own);
     }
 
     pub(super) fn slot(&self, run: RunId) -> Option<u8> {
@@ -112,6 +171,11 @@ impl Plumtree {
 /// Those who are lazy in the tree of one origin, or in the one that all others share.
 pub(super) fn lazy_in<'a>(shared: &'a mut u16, origin: &'a mut Origin, own: bool) -> &'a mut u16 {
     if own { origin.lazy.get_or_insert(*shared) } else { shared }
+}
+
+/// Makes a link eager, and asks for nothing.
+fn graft(origin: RunId, own: bool) -> Frame<'static> {
+    Frame::Graft(Graft { origin, grow: true, own, here: 0, spans: Spans(&[]) })
 }
 
 pub(super) fn stream(members: &Members, run: RunId) -> Option<Destination> {

@@ -172,7 +172,7 @@ impl Plumtree {
         let slot = from.run.and_then(|run| self.slot(run));
         let Some(origin) = self.origins.get_mut(&run) else { return };
         // Who has missed all since may not know of the tree.
-        let own = own || origin.lazy.is_some();
+        let own = own || !spans.0.is_empty() && origin.lazy.is_some();
         if let Some(slot) = slot.filter(|_| grow) {
             *lazy_in(&mut self.shared, origin, own) &= !(1 << slot);
         }

@@ -1,5 +1,6 @@
 //! How far each origin was heard, compared with neighbours, and now and then with anybody.
 
+use super::links::Link;
 use super::origins::Known;
 use super::spread::patience;
 use super::{Cx, Plumtree};
@@ -70,11 +71,14 @@ impl Plumtree {
 
     pub fn on_vector(&mut self, cx: &mut Cx<'_>, members: &Members, from: Destination, ask: bool, marks: Marks<'_>) {
         let Some(by) = from.run else { return };
+        // What was said before there was a link is not on its way along it.
+        let is_new = |link: &Link| cx.now.mono.since(link.since) < cx.config.gossip_interval;
+        let wait = if self.link(by).is_some_and(is_new) { Duration::ZERO } else { patience(cx.config) };
         for (run, seq) in marks.iter() {
             if run == members.local().run {
                 self.on_taken(cx, members, by, run, seq);
             } else if matches!(self.know(cx, members, run), Known::Yes) {
-                self.miss(cx, run, Some((by, seq)), patience(cx.config));
+                self.miss(cx, run, Some((by, seq)), wait);
             }
         }
         if ask {
