@@ -1,7 +1,7 @@
 """Works of several processes: each is the program's `member`, one node. Prints one line of JSON, as the programs do.
 
     company.py start COMMAND...                     one runs; another starts: milliseconds until it lists the first
-    company.py busy nodes=10 settle=60 seconds=40 hogs=1 COMMAND...
+    company.py busy nodes=10 settle=40 seconds=60 hogs=1 COMMAND...
                                                     members beside programs that never rest, so many in their session and so
                                                     many in others: false deaths
 """

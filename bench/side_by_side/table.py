@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
+from dataclasses import replace
 from typing import Optional
 
 from samples import Entrant, Results, Summary, number
@@ -20,11 +22,18 @@ def cell(summary: Optional[Summary]) -> str:
     return f"{number(summary.median)} ({number(summary.least)}–{number(summary.most)})"
 
 
+def summary(results: Results, column: Column, name: str) -> Optional[Summary]:
+    found = results.summary(column.work, name, column.figure)
+    if found is None or not column.is_rare:
+        return found
+    return replace(found, median=statistics.mean(results.values(column.work, name, column.figure)))
+
+
 def rows(results: Results, table: Table) -> list[tuple[str, list[str]]]:
     """By entrant, for those who have any figure of it."""
     found = []
     for name in results.entrants:
-        cells = [cell(results.summary(column.work, name, column.figure)) for column in table.columns]
+        cells = [cell(summary(results, column, name)) for column in table.columns]
         if any(cells):
             found.append((name, cells))
     return found
@@ -37,12 +46,12 @@ def is_ours(entrant: Entrant) -> bool:
 
 def losses(results: Results, column: Column) -> list[tuple[str, Summary]]:
     """Who has a better median than bruit, the best first. Less than one in a hundred is no difference."""
-    ours = results.summary(column.work, OURS, column.figure)
+    ours = summary(results, column, OURS)
     if ours is None or column.is_circumstance:
         return []
     better = []
     for name, entrant in results.entrants.items():
-        theirs = results.summary(column.work, name, column.figure)
+        theirs = summary(results, column, name)
         if is_ours(entrant) or theirs is None:
             continue
         if theirs.median > 1.01 * ours.median if column.more_is_better else 1.01 * theirs.median < ours.median:
@@ -52,7 +61,7 @@ def losses(results: Results, column: Column) -> list[tuple[str, Summary]]:
 
 def loss_text(results: Results, column: Column) -> Optional[str]:
     better = losses(results, column)
-    ours = results.summary(column.work, OURS, column.figure)
+    ours = summary(results, column, OURS)
     if not better or ours is None:
         return None
     notes = [apart(ours, theirs) + lesser(results, column, name) for name, theirs in better]
@@ -83,7 +92,7 @@ def verdict(results: Results, table: Table) -> list[str]:
 
 def compared(results: Results, table: Table) -> int:
     columns = [column for column in table.columns if not column.is_circumstance]
-    return sum(results.summary(column.work, OURS, column.figure) is not None for column in columns)
+    return sum(summary(results, column, OURS) is not None for column in columns)
 
 
 def failed(results: Results, table: Table) -> list[str]:

@@ -71,8 +71,9 @@ def idles(nodes: int) -> Work:
 
 
 def busy() -> Work:
-    words, full = ("busy", "nodes=10", "settle=60", "seconds=40", "hogs=1"), ("seconds=300",)
-    return Work("busy", words, needs="detects", together=True, company=True, once=True, limit=450.0, full=full)
+    # Who is kept waiting, and for how long, is mostly chance: a minute in each of five rounds says more than five minutes once.
+    words, full = ("busy", "nodes=10", "settle=40", "seconds=20", "hogs=1"), ("seconds=60",)
+    return Work("busy", words, needs="detects", together=True, company=True, limit=200.0, full=full)
 
 
 # In this order in each round.
@@ -114,6 +115,8 @@ class Column:
     waits_for_lists: bool = False
     # What an entrant met, not what it did: nobody loses by it.
     is_circumstance: bool = False
+    # Most rounds have none: what counts is the mean, where else it is the median.
+    is_rare: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,12 +193,13 @@ TABLES = (
     ),
     Table(
         "Busy machine",
-        "Ten processes of each entrant, all entrants at the same time, for five minutes (40 s in a quick run). For each entrant "
-        "two more processes never rest: one in the session of its members, as what else their user runs, and one in a session "
-        "of its own, as another user's. How often a node stopped listing a member that was alive, and what the members went "
-        "through: the longest that one of ten threads beside them, which want to run every 10 ms, was kept waiting.",
+        "Ten processes of each entrant, all entrants at the same time, for a minute in each round (20 s in a quick run). "
+        "Two more processes for each entrant never rest: one in the session of its members, as what else their user runs, "
+        "and one in a session of its own, as another user's. How often a node stopped listing a member that was alive, in "
+        "the mean of the rounds, and what the members went through: the longest that one of ten threads beside them, "
+        "which want to run every 10 ms, was kept waiting.",
         (
-            Column("busy", "false_deaths", "false deaths", "false deaths on a busy machine"),
+            Column("busy", "false_deaths", "false deaths, mean", "false deaths on a busy machine", is_rare=True),
             Column("busy", "longest_stall_s", "longest stall, s", "the longest stall", is_circumstance=True),
         ),
     ),

@@ -291,10 +291,20 @@ def test_a_quick_run_has_no_variants_but_sealed_ones() -> None:
     assert flood.in_quick().suits(sealed, is_default=False)
 
 
-def test_the_busy_machine_is_five_minutes_in_a_full_run() -> None:
+def test_the_busy_machine_is_a_minute_of_each_round_in_a_full_run() -> None:
     work = next(work for work in WORKS if work.name == "busy")
-    assert "seconds=40" in work.words and work.in_full().words[-1] == "seconds=300"
-    assert jobs.command_of(work.in_full(), ("peer",), "default")[-2:] == ("seconds=300", "peer")
+    assert "seconds=20" in work.words and work.in_full().words[-1] == "seconds=60" and not work.once
+    assert jobs.command_of(work.in_full(), ("peer",), "default")[-2:] == ("seconds=60", "peer")
+
+
+def test_of_what_is_rare_the_mean_counts() -> None:
+    made = results(bruit=[(1, 1)], other=[(1, 1)])
+    for deaths in (0, 0, 6):
+        made.add("busy", "bruit", {"false_deaths": deaths, "longest_stall_s": 1})
+        made.add("busy", "other", {"false_deaths": 0, "longest_stall_s": 1})
+    busy = next(one for one in TABLES if one.title == "Busy machine")
+    assert table.rows(made, busy) == [("bruit", ["2.00 (0–6.00)", "1.00"]), ("other", ["0", "1.00"])]
+    assert table.verdict(made, busy)[0] == "bruit loses 1 of 1 columns:"
 
 
 def test_nobody_loses_by_what_the_members_went_through() -> None:
