@@ -159,6 +159,7 @@ def idle_columns(nodes: int) -> tuple[Column, ...]:
         Column(work, "wire_bytes", "bytes/s", f"{among}: bytes a second a node"),
         Column(work, "packets", "packets/s", f"{among}: packets a second a node"),
         Column(work, "resident_kb", "memory, kB", f"{among}: resident memory a node"),
+        Column(work, "own_kb", "its own, kB", f"{among}: resident memory a node, without pages of files"),
     )
 
 
@@ -224,8 +225,9 @@ TABLES = (
     ),
     Table(
         "Idle",
-        "What one node of a cluster in which nothing happens costs. Bytes with IP and UDP or TCP headers. Memory is what the "
-        "process grew by since before its first node, divided by its nodes.",
+        "What one node of a cluster in which nothing happens costs. Bytes with IP and UDP or TCP headers. Memory is what "
+        "the process grew by since before its first node, divided by its nodes: all that is resident, and what of it is "
+        "its own and no page of its program's file.",
         idle_columns(10) + idle_columns(100),
     ),
     Table(

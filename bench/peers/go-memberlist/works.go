@@ -58,10 +58,15 @@ func loopback() [2]float64 {
 	return [2]float64{}
 }
 
-func residentKB() float64 {
+// Memory of this process: all that is resident, and what of it are no pages of files.
+func residentKB() [2]float64 {
+	return [2]float64{statusKB("VmRSS:"), statusKB("RssAnon:")}
+}
+
+func statusKB(field string) float64 {
 	status, _ := ioutil.ReadFile("/proc/self/status")
 	for _, line := range strings.Split(string(status), "\n") {
-		if strings.HasPrefix(line, "VmRSS:") {
+		if strings.HasPrefix(line, field) {
 			kb, _ := strconv.ParseFloat(strings.Fields(line)[1], 64)
 			return kb
 		}
@@ -203,7 +208,7 @@ func bulk(o options) (figures, error) {
 	}
 	before := residentKB()
 	f := c.flow(o, 0, o.messages)
-	grown := (residentKB() - before) / float64(o.nodes)
+	grown := (residentKB()[0] - before[0]) / float64(o.nodes)
 	found := figures{"heard": float64(f.heard) / float64(o.nodes-1), "grown_kb_a_node": grown, "grown_kb_a_node_after_all": nil}
 	if f.said == o.messages {
 		found["grown_kb_a_node_after_all"] = grown
@@ -242,9 +247,10 @@ func idle(o options) (figures, error) {
 	usage := begin()
 	time.Sleep(seconds(o.seconds))
 	wire, elapsed, count := loopback(), time.Since(usage.began).Seconds(), float64(len(c.nodes))
+	after := residentKB()
 	return figures{"cpu_percent": 100 * usage.cpuSeconds() / elapsed / count,
 		"wire_bytes": (wire[0] - usage.wire[0]) / elapsed / count, "packets": (wire[1] - usage.wire[1]) / elapsed / count,
-		"resident_kb": (residentKB() - before) / count}, nil
+		"resident_kb": (after[0] - before[0]) / count, "own_kb": (after[1] - before[1]) / count}, nil
 }
 
 // A member is killed, in a process of its own; the others are looked at until they know.

@@ -163,7 +163,11 @@ function loopback() {
   return line ? line.split(":")[1].trim().split(/\s+/).slice(0, 2).map(Number) : [0, 0];
 }
 
-const residentKb = () => process.memoryUsage().rss / 1024;
+// Memory of this process: all that is resident, and what of it are no pages of files.
+function residentKb() {
+  const status = fs.readFileSync("/proc/self/status", "utf8");
+  return ["VmRSS", "RssAnon"].map((field) => Number(status.match(new RegExp(`^${field}:\\s+(\\d+)`, "m"))[1]));
+}
 
 async function join(o) {
   const usage = new Usage();
@@ -227,7 +231,7 @@ async function bulk(o) {
   const cluster = await Cluster.form(o.nodes, o.settle);
   const before = residentKb();
   const { said, heard } = await flow(cluster, o, 0, o.messages);
-  const grown = (residentKb() - before) / o.nodes;
+  const grown = (residentKb()[0] - before[0]) / o.nodes;
   return { heard: heard / (o.nodes - 1), grown_kb_a_node: grown, grown_kb_a_node_after_all: said === o.messages ? grown : null };
 }
 
@@ -237,11 +241,13 @@ async function idle(o) {
   const usage = new Usage();
   await sleep(o.seconds);
   const [seconds, [sizes, packets]] = [now() - usage.began, usage.crossed()];
+  const [resident, own] = residentKb();
   return {
     cpu_percent: (100 * usage.cpuSeconds()) / seconds / o.nodes,
     wire_bytes: sizes / seconds / o.nodes,
     packets: packets / seconds / o.nodes,
-    resident_kb: (residentKb() - before) / cluster.nodes.length,
+    resident_kb: (resident - before[0]) / cluster.nodes.length,
+    own_kb: (own - before[1]) / cluster.nodes.length,
   };
 }
 

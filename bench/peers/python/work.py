@@ -209,12 +209,14 @@ def cpu_seconds(cluster: Optional[Cluster]) -> float:
     return total
 
 
-def resident_kb(cluster: Optional[Cluster] = None) -> float:
-    total = 0.0
+def resident_kb(cluster: Optional[Cluster] = None) -> tuple[float, float]:
+    """Memory: all that is resident, and what of it are no pages of files."""
+    all_ = own = 0.0
     for process in ["self", *map(str, cluster.processes() if cluster else [])]:
-        status = pathlib.Path(f"/proc/{process}/status").read_text()
-        total += next(float(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
-    return total
+        lines = map(str.split, pathlib.Path(f"/proc/{process}/status").read_text().splitlines())
+        status = {words[0]: words[1] for words in lines if len(words) > 1}
+        all_, own = all_ + float(status["VmRSS:"]), own + float(status["RssAnon:"])
+    return all_, own
 
 
 def loopback() -> tuple[float, float]:
@@ -289,9 +291,9 @@ async def flood(cluster: Cluster, o: Options, first: int, figures: Figures) -> N
 
 async def bulk(start: Start, o: Options) -> Figures:
     cluster = await Cluster.form(start, o.nodes, o.settle, o.variant)
-    before = resident_kb(cluster)
+    before, _ = resident_kb(cluster)
     said, heard, _, _ = await flow(cluster, o, 0, o.messages)
-    grown = (resident_kb(cluster) - before) / o.nodes
+    grown = (resident_kb(cluster)[0] - before) / o.nodes
     after_all = grown if said == o.messages else None
     return {"heard": heard / (o.nodes - 1), "grown_kb_a_node": grown, "grown_kb_a_node_after_all": after_all}
 
@@ -327,16 +329,18 @@ async def request(start: Start, o: Options) -> Figures:
 
 
 async def idle(start: Start, o: Options) -> Figures:
-    before = resident_kb()
+    before, own_before = resident_kb()
     cluster = await Cluster.form(start, o.nodes, o.settle, o.variant)
     usage = Usage(cluster)
     await asyncio.sleep(o.seconds)
     seconds, (sizes, packets) = time.perf_counter() - usage.began, usage.crossed()
+    after, own_after = resident_kb(cluster)
     return {
         "cpu_percent": 100 * usage.cpu_seconds() / seconds / o.nodes,
         "wire_bytes": sizes / seconds / o.nodes,
         "packets": packets / seconds / o.nodes,
-        "resident_kb": (resident_kb(cluster) - before) / o.nodes,
+        "resident_kb": (after - before) / o.nodes,
+        "own_kb": (own_after - own_before) / o.nodes,
     }
 
 

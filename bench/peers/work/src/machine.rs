@@ -42,9 +42,14 @@ pub fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-pub fn resident_kb() -> f64 {
+/// Memory of this process: all that is resident, and what of it are no pages of files.
+pub fn resident_kb() -> (f64, f64) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    (status_kb(&status, "VmRSS:"), status_kb(&status, "RssAnon:"))
+}
+
+fn status_kb(status: &str, field: &str) -> f64 {
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).unwrap_or(f64::NAN)
 }
 

@@ -92,13 +92,14 @@ fn flow<P: Peer>(cluster: &Cluster<P>, options: &Options, first: u64, at_most: u
 /// So many, and what the process holds afterwards.
 pub fn bulk<P: Peer>(options: &Options) -> Result<String, String> {
     let cluster = Cluster::<P>::form(options.nodes, options)?;
-    let before = resident_kb();
+    let (before, _) = resident_kb();
     let flow = flow(&cluster, options, 0, options.messages);
     let mut figures = Figures::default();
     figures.put("heard", flow.heard as f64 / (options.nodes as f64 - 1.0));
-    figures.put("grown_kb_a_node", (resident_kb() - before) / options.nodes as f64);
+    let grown = (resident_kb().0 - before) / options.nodes as f64;
+    figures.put("grown_kb_a_node", grown);
     // Who is slower than that holds less because it has heard less.
     let is_whole = flow.said == options.messages;
-    figures.put("grown_kb_a_node_after_all", is_whole.then(|| (resident_kb() - before) / options.nodes as f64));
+    figures.put("grown_kb_a_node_after_all", is_whole.then_some(grown));
     Ok(figures.line())
 }

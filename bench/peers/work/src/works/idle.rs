@@ -18,6 +18,8 @@ pub fn idle<P: Peer>(options: &Options) -> Result<String, String> {
     figures.put("cpu_percent", 100.0 * usage.cpu_seconds() / seconds / nodes);
     figures.put("wire_bytes", bytes / seconds / nodes);
     figures.put("packets", packets / seconds / nodes);
-    figures.put("resident_kb", (resident_kb() - before) / nodes);
+    let (resident, own) = resident_kb();
+    figures.put("resident_kb", (resident - before.0) / nodes);
+    figures.put("own_kb", (own - before.1) / nodes);
     Ok(figures.line())
 }
