@@ -154,6 +154,9 @@ impl Plumtree {
         origin.settled = origin.seen.top();
         let lazy = lazy_in(&mut self.shared, origin, own);
         *lazy = *lazy & !(1 << slot) | 1 << by;
+        if !own && self.newest == Bringer::Link(by) {
+            self.newest = Bringer::Link(slot);
+        }
         self.counts.shortcuts += 1;
         cx.out.send(old.to, &Frame::Prune { origin: run, own });
         self.grow(cx, run, slot, own);
