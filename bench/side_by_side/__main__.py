@@ -14,7 +14,7 @@ import platform
 import sys
 import time
 
-from jobs import Entrants, Job, jobs_of
+from jobs import Entrants, Job, firsts, jobs_of, left_of
 from page import page
 from peers import PEERS, ROOT, machine
 from pictures import draw
@@ -76,12 +76,14 @@ def prepare(wanted: list[str], results: Results) -> Entrants:
     return entrants
 
 
-def measure(results: Results, entrants: Entrants, works: list[Work], rounds: int, path: pathlib.Path) -> None:
-    """Saved after each job: who interrupts a run keeps what it has."""
+def measure(results: Results, entrants: Entrants, works: list[Work], rounds: int, path: pathlib.Path, resumes: bool) -> None:
+    """Saved after each job: who interrupts a run keeps what it has, and can go on with it."""
     limits = machine()
     jobs = []
     for round_ in range(rounds):
         jobs += [Job(MACHINE, (MACHINE.name,), (limits,)), *jobs_of(round_, entrants, works)]
+    if resumes:
+        jobs = left_of(jobs, results)
     progress, began, before = Progress(len(jobs)), time.monotonic(), results.minutes
     for at, job in enumerate(jobs):
         started = time.monotonic()
@@ -131,6 +133,9 @@ def main() -> int:
     parser.add_argument("--note", default="", help="what a reader should know about this run")
     text = "do these works again for that result file, beside what else it has"
     parser.add_argument("--again", metavar="FILE", type=pathlib.Path, help=text)
+    text = "go on with that result file where its run was interrupted, with as many rounds as it was to have"
+    parser.add_argument("--resume", metavar="FILE", type=pathlib.Path, help=text)
+    parser.add_argument("--no-variants", action="store_true", help="peers with their defaults only")
     parser.add_argument("--page", metavar="FILE", type=pathlib.Path, help="measure nothing: write the page from that result file")
     parser.add_argument("--no-page", action="store_true", help="leave docs/PEERS.md as it is")
     options = parser.parse_args()
@@ -144,19 +149,23 @@ def main() -> int:
     if unknown := [name for name in wanted if name not in PEERS]:
         parser.error(f"no peer is called {unknown[0]}; there are {', '.join(PEERS)}")
     chosen = tuple(options.works.split(","))
-    works = [work.in_quick() if options.quick else work.in_full() for work in WORKS if work.name.startswith(chosen)]
-    works = [work for work in works if work.quick or not options.quick]
     now = datetime.datetime.now(datetime.timezone.utc)
     rounds = options.rounds or (2 if options.quick else 5)
     results = Results(now.strftime("%Y-%m-%d %H:%M UTC"), this_machine(), rounds, options.quick, options.note)
-    if options.again:
-        results = Results.load(options.again)
-        results.forget([FOOTPRINT, *(work.name for work in works)])
+    path = options.resume or options.again or RESULTS / f"{options.name or now.strftime('%Y-%m-%d')}.json"
+    if options.resume or options.again:
+        results = Results.load(path)
+    if options.resume:
+        rounds = results.rounds
+    works = [work.in_quick() if results.quick else work.in_full() for work in WORKS if work.name.startswith(chosen)]
+    works = [work for work in works if work.quick or not results.quick]
+    results.forget([FOOTPRINT, *(work.name for work in works if options.again)])
     entrants = prepare(wanted, results)
+    if options.no_variants:
+        entrants = {name: one for name, one in entrants.items() if name in firsts(entrants)}
     if not can_be_alone():
         print("no network namespace can be had: what crosses the wire is not counted")
-    path = options.again or RESULTS / f"{options.name or now.strftime('%Y-%m-%d')}.json"
-    measure(results, entrants, works, rounds, path.resolve())
+    measure(results, entrants, works, rounds, path.resolve(), resumes=bool(options.resume))
     print(shown(results))
     print(f"{path} holds every round")
     if not options.no_page:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sys
+from collections import Counter
 from dataclasses import dataclass
 
 from running import Run, attempt
-from samples import Entrant, Figures
+from samples import Entrant, Figures, Results
 from works import Work
 
 # By name, with the program.
@@ -41,21 +42,37 @@ def command_of(work: Work, program: tuple[str, ...], variant: str) -> tuple[str,
     return (*program, *work.words, *((f"variant={variant}",) if work.words else ()))
 
 
+def firsts(entrants: Entrants) -> set[str]:
+    """The first variant of a peer is its default."""
+    return set({entrant.peer: name for name, (entrant, _) in reversed(entrants.items())}.values())
+
+
 def jobs_of(round_: int, entrants: Entrants, works: list[Work]) -> list[Job]:
     """Of one round: every other round runs backwards."""
     jobs = []
-    # The first variant of a peer is its default.
-    firsts = set({entrant.peer: name for name, (entrant, _) in reversed(entrants.items())}.values())
+    defaults = firsts(entrants)
     for work in works:
         if work.once and round_ > 0:
             continue
         fit = [
             (name, command_of(work, program, entrant.variant))
             for name, (entrant, program) in entrants.items()
-            if work.suits(entrant, name in firsts)
+            if work.suits(entrant, name in defaults)
         ]
         if round_ % 2:
             fit.reverse()
         groups = [fit] if work.together else [[one] for one in fit]
         jobs += [Job(work, tuple(n for n, _ in group), tuple(c for _, c in group)) for group in groups if group] * work.times
     return jobs
+
+
+def left_of(jobs: list[Job], results: Results) -> list[Job]:
+    """What of a run is not in its results yet."""
+    done = Counter({(job.work.name, name): results.trials(job.work.name, name) for job in jobs for name in job.who})
+    left = list[Job]()
+    for job in jobs:
+        over = {name for name in job.who if done[job.work.name, name] > 0}
+        done.subtract((job.work.name, name) for name in over)
+        if over != set(job.who):
+            left.append(job.without(over))
+    return left

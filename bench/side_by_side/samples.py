@@ -73,6 +73,9 @@ class Results:
         failed = self.failures.get(work, {})
         return {name for name, why in failed.items() if len(why) > 1} - set(self.samples.get(work, {}))
 
+    def trials(self, work: str, entrant: str) -> int:
+        return len(self.samples.get(work, {}).get(entrant, [])) + len(self.failures.get(work, {}).get(entrant, []))
+
     def values(self, work: str, entrant: str, figure: str) -> list[float]:
         rounds = self.samples.get(work, {}).get(entrant, [])
         return [value for figures in rounds if (value := figures.get(figure)) is not None]

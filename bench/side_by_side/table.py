@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Optional
 
 from samples import Entrant, Results, Summary, number
-from works import Column, Table
+from works import WORKS, Column, Table
 
 OURS = "bruit"
 LISTS_ALL = "each lists all"
@@ -66,7 +66,7 @@ def loss_text(results: Results, column: Column) -> Optional[str]:
         return None
     notes = [apart(ours, theirs) + lesser(results, column, name) for name, theirs in better]
     named = ", ".join(f"{name} {number(theirs.median)}{note}" for (name, theirs), note in zip(better, notes))
-    return f"{column.what}: {OURS} {number(ours.median)}, {named}"
+    return f"{column.what}: {OURS} {number(ours.median)}, {named}" + (f". Why: {column.why}" if column.why else "")
 
 
 def apart(ours: Summary, theirs: Summary) -> str:
@@ -100,10 +100,29 @@ def failed(results: Results, table: Table) -> list[str]:
     told = []
     for work in dict.fromkeys(column.work for column in table.columns):
         for name, why in results.failures.get(work, {}).items():
-            done = len(results.samples.get(work, {}).get(name, []))
-            count = f"{len(why)} of {len(why) + done} trials failed" if done else "failed whenever it was tried"
+            trials = results.trials(work, name)
+            count = f"{len(why)} of {trials} trials failed" if trials > len(why) else "failed whenever it was tried"
             told.append(f"{name}, {work}: {count}; {why[0]}")
     return told
+
+
+def fewer(results: Results, table: Table) -> list[str]:
+    """Where a run was cut, or had no variants in some rounds: who did a work less often than there are rounds."""
+    told = []
+    for work in WORKS:
+        if work.once or work.name not in {column.work for column in table.columns}:
+            continue
+        wanted = results.rounds * work.times
+        counts = {name: results.trials(work.name, name) for name in results.samples.get(work.name, {})}
+        for count in sorted({count for count in counts.values() if count < wanted}):
+            names = [name for name in results.entrants if counts.get(name) == count]
+            who = "all" if len(names) == len(counts) else ", ".join(names)
+            told.append(f"{work.name}: {count} of {wanted} trials by {who}")
+    return told
+
+
+def notes(results: Results, table: Table) -> list[str]:
+    return [*failed(results, table), *fewer(results, table)]
 
 
 def plain(results: Results, table: Table) -> str:
@@ -112,7 +131,7 @@ def plain(results: Results, table: Table) -> str:
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
     # Names to the left, figures to the right.
     shown = ["  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) for first, *rest in lines]
-    return "\n".join([f"== {table.title}", *verdict(results, table), *shown, *failed(results, table), ""])
+    return "\n".join([f"== {table.title}", *verdict(results, table), *shown, *notes(results, table), ""])
 
 
 def markdown(results: Results, table: Table) -> str:
@@ -120,8 +139,8 @@ def markdown(results: Results, table: Table) -> str:
     body = [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows(results, table)]
     return "\n".join(
         [f"## {table.title}", "", *filled(table.text), "", *verdict(results, table), "", *head, *body, ""]
-        + [line for text in failed(results, table) for line in filled(f"- {text}", "  ")]
-        + ([""] if failed(results, table) else [])
+        + [line for text in notes(results, table) for line in filled(f"- {text}", "  ")]
+        + ([""] if notes(results, table) else [])
     )
 
 

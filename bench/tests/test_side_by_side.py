@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -21,7 +22,7 @@ import pictures  # noqa: E402
 import running  # noqa: E402
 import table  # noqa: E402
 from samples import Entrant, Results, Summary, Trouble, number, outcome  # noqa: E402
-from works import TABLES, WORKS, Column, Table  # noqa: E402
+from works import PROBES, TABLES, WORKS, Column, Table, idle_columns  # noqa: E402
 
 RATE = Column("flood", "rate", "a second", "messages a second", more_is_better=True)
 TIME = Column("flood", "ms", "ms", "until all have heard")
@@ -295,6 +296,44 @@ def test_the_busy_machine_is_a_minute_of_each_round_in_a_full_run() -> None:
     work = next(work for work in WORKS if work.name == "busy")
     assert "seconds=20" in work.words and work.in_full().words[-1] == "seconds=60" and not work.once
     assert jobs.command_of(work.in_full(), ("peer",), "default")[-2:] == ("seconds=60", "peer")
+
+
+def test_a_run_goes_on_where_it_was_interrupted() -> None:
+    made = results(bruit=[], other=[])
+    made.add("join-10", "bruit", {"seconds": 1})
+    made.add("join-10", "other", "no result")
+    made.add("idle-10", "bruit", {"packets": 1})
+    entrants = {name: (entrant(name), (name,)) for name in ("bruit", "other")}
+    works = [next(work for work in WORKS if work.name == name) for name in ("join-10", "idle-10")]
+    both = [job for round_ in range(2) for job in jobs.jobs_of(round_, entrants, works)]
+    left = [(job.work.name, job.who) for job in jobs.left_of(both, made)]
+    assert left == [
+        ("idle-10", ("other",)),
+        ("join-10", ("other",)),
+        ("join-10", ("bruit",)),
+        ("idle-10", ("other", "bruit")),
+    ]
+
+
+def test_it_is_said_where_there_were_fewer_rounds() -> None:
+    made = results(bruit=[], other=[])
+    for name, trials in (("bruit", 3), ("other", 1)):
+        for _ in range(trials):
+            made.add("start", name, {"first_member_ms": 1})
+    start = next(one for one in TABLES if one.title == "Cold start")
+    assert table.fewer(made, start) == ["start: 1 of 3 trials by other"]
+    made.add("start", "other", "no result")
+    made.add("start", "other", "no result")
+    assert table.fewer(made, start) == [] and table.notes(made, start) == ["other, start: 2 of 3 trials failed; no result"]
+
+
+def test_a_loss_says_why() -> None:
+    made = results(bruit=[(1, 1)], other=[(1, 1)])
+    made.add("idle-10", "bruit", {"packets": 2})
+    made.add("idle-10", "other", {"packets": 1})
+    column = next(one for one in idle_columns(10) if one.figure == "packets")
+    assert table.loss_text(made, column) == f"{column.what}: bruit 2.00, other 1.00. Why: {PROBES}"
+    assert table.loss_text(made, replace(column, why="")) == f"{column.what}: bruit 2.00, other 1.00"
 
 
 def test_of_what_is_rare_the_mean_counts() -> None:
