@@ -38,7 +38,7 @@ help:
 	@echo 'make test       every test: Rust, C, C++, Python, the documentation, the installed library, the demo'
 	@echo 'make lint       formatting and static checks'
 	@echo 'make bench      figures of this machine beside those of others; about a quarter of an hour'
-	@echo 'make bench-peers bruit and its peers on the same works in one run; two hours; ARGS=--quick: half an hour; docs/PEERS.md'
+	@echo 'make bench-peers bruit and its peers on the same works in one run; over two hours; ARGS=--quick: less than one; docs/PEERS.md'
 	@echo 'make counts     instructions of the hot paths, under valgrind; fails where one takes 10 % more than docs/BENCHMARKS.md has'
 	@echo 'make papers     simulated: what papers say beside what we do; papers-full: as large as the papers'
 	@echo 'make soak       false deaths on a busy machine, MINUTES=$(MINUTES)'

@@ -72,7 +72,9 @@ def prepare(wanted: list[str], results: Results) -> Entrants:
             continue
         entrants.update(found)
         results.entrants.update({name: entrant for name, (entrant, _) in found.items()})
-        results.add(FOOTPRINT, next(iter(found)), program.footprint)
+        default = next(iter(found))
+        results.samples.get(FOOTPRINT, {}).pop(default, None)
+        results.add(FOOTPRINT, default, program.footprint)
     return entrants
 
 
@@ -159,7 +161,7 @@ def main() -> int:
         rounds = results.rounds
     works = [work.in_quick() if results.quick else work.in_full() for work in WORKS if work.name.startswith(chosen)]
     works = [work for work in works if work.quick or not results.quick]
-    results.forget([FOOTPRINT, *(work.name for work in works if options.again)])
+    results.forget([work.name for work in works if options.again])
     entrants = prepare(wanted, results)
     if options.no_variants:
         entrants = {name: one for name, one in entrants.items() if name in firsts(entrants)}
