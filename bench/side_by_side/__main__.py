@@ -126,7 +126,7 @@ def write_page(results: Results, source: pathlib.Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="half an hour: two rounds, fewer works, no variants but sealed ones")
+    parser.add_argument("--quick", action="store_true", help="within an hour: two rounds, fewer works, no variants but sealed")
     parser.add_argument("--rounds", type=int, help="rather than five, or two where it is quick")
     parser.add_argument("--peers", default=",".join(PEERS), help="some of them, with commas between: %(default)s")
     names = ", ".join(work.name for work in WORKS)
