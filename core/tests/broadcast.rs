@@ -187,18 +187,18 @@ fn a_thousand_members_hear_all_of_many_senders() {
     check(&world, &nodes, &said);
 }
 
-/// Twelve by turns, each as soon as the last was heard, while the overlay still forms. (The first took `gossip_flush`, and every
+/// Sixty by turns, each as soon as the last was heard, while the overlay still forms. (The first took `gossip_flush`, and every
 /// third cluster cut one of the others off, until the next announcement: copies of several messages, each of which says something
-/// else about the tree.)
+/// else about the tree. After the first announcements one in fifty did not come at once to all: so do shortcuts.)
 #[test]
 fn the_first_broadcasts_of_many_are_heard_at_once() {
     let quick = Delay::Uniform { least: Duration::from_micros(20), most: Duration::from_micros(60) };
     for n in [3, 10, 30, 100] {
         let (mut late, mut all) = (0, 0);
-        for seed in 0..10 {
+        for seed in 0..5 {
             let (mut world, nodes) = formed(seed, n, &Config::new());
             world.set_network(Network { delay: quick, ..Network::default() }).expect("it is right");
-            for turn in 0..12 {
+            for turn in 0..60 {
                 let before: Vec<usize> = nodes.iter().map(|&i| world.messages(i).len()).collect();
                 let origin = turn % n;
                 world.broadcast(nodes[origin], "", b"now").expect("it may");
@@ -209,7 +209,7 @@ fn the_first_broadcasts_of_many_are_heard_at_once() {
                 (late, all) = (late + u32::from(took > ms(5)), all + 1);
             }
         }
-        assert!(late * 50 <= all, "{n} nodes: {late} of {all} took longer than 5 ms");
+        assert!(late * 200 <= all, "{n} nodes: {late} of {all} took longer than 5 ms");
     }
 }
 

@@ -42,7 +42,7 @@ use alloc::vec::Vec;
 
 use self::judging::Judging;
 pub use self::links::LINKS_MAX;
-use self::links::{Bringer, Links};
+use self::links::{Bringer, Links, Newest};
 use self::order::{Order, Topics};
 pub use self::origins::WAITING_MAX;
 use self::origins::{Known, Origin, Waiting};
@@ -109,9 +109,9 @@ pub struct Counts {
 pub struct Plumtree {
     born: Instant,
     links: Links,
-    /// Neighbours that are lazy in the shared tree, and who brought what is newest there.
+    /// Neighbours that are lazy in the shared tree.
     shared: u16,
-    newest: Bringer,
+    newest: Newest,
     origins: BTreeMap<RunId, Origin>,
     past: Past,
     topics: Topics,
@@ -149,7 +149,7 @@ impl Plumtree {
             born,
             links: [const { None }; LINKS_MAX],
             shared: 0,
-            newest: Bringer::Gone,
+            newest: Newest { message: None, at: born, by: Bringer::Gone },
             origins: BTreeMap::new(),
             past: Past::default(),
             topics: Topics::default(),
@@ -244,7 +244,9 @@ impl Plumtree {
         let own = seq > OWN_AFTER && self.window.get(run, seq - OWN_AFTER).is_some();
         let after = if ordered { self.topics.say(body.topic(), seq) } else { 0 };
         let kept = Kept { body, after, sent: now, at: 0, hops: 0, by: None, had: 0 };
-        self.newest = Bringer::Ourselves;
+        if !own {
+            self.newest = Newest { message: Some((run, seq)), at: now, by: Bringer::Ourselves };
+        }
         self.pass_on(cx, run, seq, Way { own, ..Way::default() }, kept);
         if members.live_len() == 1 {
             self.is_alone(run);
@@ -344,7 +346,7 @@ impl Plumtree {
             if seq > origin.pushed {
                 (origin.pushed, origin.pushed_at, origin.via) = (seq, now, Some(slot));
             }
-            self.brought(cx, run, slot, way.own);
+            self.brought(cx, (run, seq), slot, way.own);
         }
         let body = Body::asking(gossip.topic, gossip.terms, gossip.data);
         let manner = match Terms::read(body.terms()) {

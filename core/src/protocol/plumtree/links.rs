@@ -14,11 +14,21 @@ use crate::wire::frame::{Frame, Graft, Ihave, Spans};
 /// Neighbours: a bit for each.
 pub const LINKS_MAX: usize = 16;
 
-/// In the shared tree a path must be shorter by so many hops to replace one (SRDS 2007 §4.2 has 7 for many senders): what is
-/// shorter for one sender is longer for another.
-const SHARED_THRESHOLD: u32 = 3;
+/// In the shared tree a path must be shorter by so many hops more to replace one: what is shorter for one sender is longer for
+/// another. SRDS 2007 §4.2 has 7 for many senders; where only what is newest says so, and when it is everywhere, 1 makes the
+/// shallowest trees.
+const SHARED_THRESHOLD: u32 = 1;
 
-/// Who brought what is newest in a tree: a neighbour, or one that is none any more.
+/// What is newest in the shared tree.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newest {
+    /// Its origin and number.
+    pub message: Option<(RunId, u64)>,
+    pub at: Instant,
+    pub by: Bringer,
+}
+
+/// Who brought it: a neighbour, or one that is none any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bringer {
     Ourselves,
@@ -62,8 +72,8 @@ impl Plumtree {
         let Some(slot) = self.slot(run) else { return };
         self.links[slot as usize] = None;
         self.window.vacate(slot);
-        if self.newest == Bringer::Link(slot) {
-            self.newest = Bringer::Gone;
+        if self.newest.by == Bringer::Link(slot) {
+            self.newest.by = Bringer::Gone;
         }
         for origin in self.origins.values_mut() {
             origin.via = origin.via.filter(|&via| via != slot);
@@ -87,7 +97,7 @@ impl Plumtree {
         let bringer = match self.origins.get(&run).filter(|origin| own && origin.lazy.is_some()) {
             Some(origin) if origin.pushed == 0 => Bringer::Ourselves,
             Some(origin) => origin.via.map_or(Bringer::Gone, Bringer::Link),
-            None => self.newest,
+            None => self.newest.by,
         };
         match bringer {
             Bringer::Ourselves => false,
@@ -113,9 +123,9 @@ impl Plumtree {
     }
 
     /// §3.5: what came along it first makes a link eager. The other side may have heard, or be about to hear, that it is lazy.
-    pub(super) fn brought(&mut self, cx: &mut Cx<'_>, run: RunId, slot: u8, own: bool) {
+    pub(super) fn brought(&mut self, cx: &mut Cx<'_>, (run, seq): (RunId, u64), slot: u8, own: bool) {
         if !own {
-            self.newest = Bringer::Link(slot);
+            self.newest = Newest { message: Some((run, seq)), at: cx.now.mono, by: Bringer::Link(slot) };
         }
         let Some(origin) = self.origins.get_mut(&run) else { return };
         let lazy = lazy_in(&mut self.shared, origin, own);
@@ -150,12 +160,18 @@ impl Plumtree {
         if by == slot || seq <= origin.settled || hops + 1 + threshold >= ours || own != origin.lazy.is_some() {
             return;
         }
+        // Paths that two messages show to be shorter may be shorter by way of each other: where all shorten those of one, and it is
+        // not the next one's turn already, what is left is connected.
+        let is_everywhere = cx.now.mono.since(self.newest.at) >= cx.config.gossip_interval / 3;
+        if !own && !(self.newest.message == Some((run, seq)) && self.newest.by == Bringer::Link(by) && is_everywhere) {
+            return;
+        }
         let (Some(old), Some(_)) = (&self.links[by as usize], &self.links[slot as usize]) else { return };
         origin.settled = origin.seen.top();
         let lazy = lazy_in(&mut self.shared, origin, own);
         *lazy = *lazy & !(1 << slot) | 1 << by;
-        if !own && self.newest == Bringer::Link(by) {
-            self.newest = Bringer::Link(slot);
+        if !own {
+            self.newest.by = Bringer::Link(slot);
         }
         self.counts.shortcuts += 1;
         cx.out.send(old.to, &Frame::Prune { origin: run, own });
