@@ -169,7 +169,7 @@ impl Engine {
                 }
             }
             Frame::Ihave(ihave) => self.tree.on_ihave(cx, members, from, ihave),
-            Frame::Graft(graft) => self.tree.on_graft(cx, to, graft),
+            Frame::Graft(graft) => self.tree.on_graft(cx, members, to, graft),
             Frame::Prune { origin, own } => self.tree.on_prune(cx, from, origin, own),
             Frame::Idontwant { origin, seq } => self.tree.on_idontwant(cx, members, from, origin, seq),
             Frame::Vector { ask, neighbour, marks } => {

@@ -162,8 +162,9 @@ impl Plumtree {
         }
         // Paths that two messages show to be shorter may be shorter by way of each other: where all shorten those of one, and it is
         // not the next one's turn already, what is left is connected.
+        let is_newest = self.newest.message == Some((run, seq)) && self.newest.by == Bringer::Link(by);
         let is_everywhere = cx.now.mono.since(self.newest.at) >= cx.config.gossip_interval / 3;
-        if !own && !(self.newest.message == Some((run, seq)) && self.newest.by == Bringer::Link(by) && is_everywhere) {
+        if !(own || is_newest && is_everywhere) {
             return;
         }
         let (Some(old), Some(_)) = (&self.links[by as usize], &self.links[slot as usize]) else { return };

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::links::{LINKS_MAX, lazy_in, stream};
+use super::origins::Known;
 use super::seen::Seen;
 use super::spread::patience;
 use super::window::Window;
@@ -166,10 +167,13 @@ impl Plumtree {
         None
     }
 
-    pub fn on_graft(&mut self, cx: &mut Cx<'_>, from: Destination, graft: Graft<'_>) {
+    pub fn on_graft(&mut self, cx: &mut Cx<'_>, members: &Members, from: Destination, graft: Graft<'_>) {
         let Graft { origin: run, grow, own, here, spans } = graft;
         let now = cx.now.mono;
         let slot = from.run.and_then(|run| self.slot(run));
+        if let Some((_, last)) = spans.iter().last().filter(|_| run != members.local().run) {
+            self.hear_of(cx, members, run, last);
+        }
         let Some(origin) = self.origins.get_mut(&run) else { return };
         // Who has missed all since may not know of the tree.
         let own = own || !spans.0.is_empty() && origin.lazy.is_some();
@@ -208,6 +212,18 @@ impl Plumtree {
         if let Some(gone) = gone.filter(|&gone| gone > before && gone >= first) {
             self.counts.gone += 1;
             cx.out.send(from, &Frame::Gone { origin: run, upto: gone, before: false, age: 0 });
+        }
+    }
+
+    /// Who asks for one knows that it was said. What is lost all look for at the same time, then, and not one after the other.
+    fn hear_of(&mut self, cx: &mut Cx<'_>, members: &Members, run: RunId, seq: u64) {
+        if !matches!(self.know(cx, members, run), Known::Yes) {
+            return;
+        }
+        let origin = self.origins.get_mut(&run).expect("we know it");
+        if seq > origin.top {
+            origin.top = seq;
+            self.miss(cx, run, None, cx.config.gossip_interval);
         }
     }
 

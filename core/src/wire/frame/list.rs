@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::super::cursor::{Malformed, Read, Reader, Writer};
 use super::{BEATS_MAX, CONTACTS_MAX, Contact, MARKS_MAX, SPANS_MAX};
 use crate::config::is_meta_key;
-use crate::id::{Epoch, Incarnation, RunId, Version};
+use crate::id::{COUNTER_MAX, Epoch, Incarnation, RunId, Version};
 
 /// Length-prefixed records one after another, checked when the frame was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -202,7 +202,8 @@ impl<'a> Spans<'a> {
 
 fn span(r: &mut Reader<'_>) -> Read<(u64, u64)> {
     let (first, more) = (r.counter()?, r.counter()?);
-    Ok((first, first + more))
+    let last = first + more;
+    if last <= COUNTER_MAX { Ok((first, last)) } else { Err(Malformed) }
 }
 
 impl<'a> Marks<'a> {

@@ -122,12 +122,16 @@ fn what_cannot_be_true_is_malformed() {
     too_many.extend_from_slice(&accusers);
     let mut far = id.to_vec();
     Writer(&mut far).varint(crate::id::COUNTER_MAX + 1);
+    let mut beyond = Vec::new();
+    Spans::push(&mut beyond, crate::id::COUNTER_MAX, crate::id::COUNTER_MAX + 1);
+    let graft = Graft { origin: run(9), grow: false, own: false, here: 0, spans: Spans(&beyond) };
     let malformed: &[(&str, Vec<u8>)] = &[
         ("a kind without a length", alloc::vec![PING]),
         ("a length without its bytes", alloc::vec![PING, 5, 1]),
         ("run zero", raw(ALIVE, &zero)),
         ("half a run", raw(ALIVE, &id[..4])),
         ("a counter that nobody reaches", raw(ALIVE, &far)),
+        ("a span that ends beyond them", encoded(&Frame::Graft(graft))),
         ("more accusers than count", raw(SUSPECT, &too_many)),
         ("a count of nobody", raw(HEARTBEATS, &[&[0][..], &[0; 8], &[9], &zero, &[1]].concat())),
         ("half a member that counts", raw(HEARTBEATS, &[&[0][..], &[0; 8], &[4], &id[..4]].concat())),
