@@ -1,7 +1,8 @@
 //! When gossip leaves, and how often: what is new soon, and what was told before again each `gossip_interval`, a few times.
 //!
 //! What is new leaves at once where nothing did lately, else `gossip_flush` after the last round, so that a burst is told
-//! together. Each round pays for an interval, at most one ahead: so often they come in a storm, and no more often.
+//! together. Each round pays for an interval, at most one ahead: so often they come in a storm, and no more often. Newcomers come
+//! in crowds when a cluster starts, and nobody works with whom it does not list: for their sake rounds come up to five ahead.
 //!
 //! The interval adapts, where `gossip_interval_max` allows it, as in paularlott/gossip: a round that comes later than it should by
 //! more than an interval shows that this process has too much to do, and makes the interval 1.25 times as long as that. One that is
@@ -11,6 +12,12 @@ use crate::config::Config;
 #[cfg(feature = "sim")]
 use crate::time::nanos;
 use crate::time::{Duration, Instant};
+
+/// Rounds that may be ahead of what they pay for, and those of newcomers. With 5 in the place of 1, members that join at once through
+/// one list each other after 0.12 s and not 0.20 (50 of them, simulated), or 0.41 and not 0.64 (200), by as many packets. Among
+/// thousands it is too early for most of a crowd: 2,000 take 0.6 s and not 0.2 where nothing holds them up, 0.9 with 8.
+const AHEAD: u32 = 1;
+const AHEAD_FOR_NEWCOMERS: u32 = 5;
 
 #[derive(Debug, Default)]
 pub struct Rhythm {
@@ -26,8 +33,17 @@ pub struct Rhythm {
 impl Rhythm {
     /// Something is new.
     pub fn quicken(&mut self, now: Instant, config: &Config) {
+        self.bring_forward(now, config, AHEAD);
+    }
+
+    /// What is new is a member that nobody knew.
+    pub fn hasten(&mut self, now: Instant, config: &Config) {
+        self.bring_forward(now, config, AHEAD_FOR_NEWCOMERS);
+    }
+
+    fn bring_forward(&mut self, now: Instant, config: &Config, ahead: u32) {
         let gathered = self.last.map_or(now, |last| last + config.gossip_flush);
-        let soon = now.max(gathered).max(self.paid - self.interval(config));
+        let soon = now.max(gathered).max(self.paid - self.interval(config) * ahead);
         let at = self.stroke(now, config).unwrap_or(soon);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }

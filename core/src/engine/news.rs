@@ -81,6 +81,7 @@ impl Engine {
         self.newcomer = now.mono;
         self.introduce(now, peer, by, &record, out);
         self.spread(now, peer, Aspect::Record);
+        self.rumors.hasten(now.mono, &self.config);
         self.report(EventKind::Join, peer, None, out);
         self.on_member_up(now, peer, false, out);
     }

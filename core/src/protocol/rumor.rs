@@ -104,6 +104,13 @@ impl Rumors {
         self.rhythm.quicken(now, config);
     }
 
+    /// What was started just now is news of a newcomer.
+    pub fn hasten(&mut self, now: Instant, config: &Config) {
+        if !self.is_empty() {
+            self.rhythm.hasten(now, config);
+        }
+    }
+
     /// What was to be said is moot, or said by another rumor.
     pub fn stop(&mut self, rumor: Rumor) {
         if self.current.remove(&rumor).is_some() && self.current.is_empty() {
