@@ -291,6 +291,18 @@ mod tests {
     }
 
     #[test]
+    fn news_of_newcomers_flushes_five_rounds_ahead() {
+        let (config, mut rumors) = (Config::new(), Rumors::default());
+        let rounds = (100..=200).filter(|&ms| {
+            let now = Instant::from_nanos(ms * 1_000_000);
+            rumors.start(now, &config, rumor(ms as u32));
+            rumors.hasten(now, &config);
+            rumors.is_due(now, &config)
+        });
+        assert_eq!(rounds.collect::<Vec<_>>(), [100, 110, 120, 130, 140, 150, 200], "and one is paid for");
+    }
+
+    #[test]
     fn the_budget_bounds_the_bytes_of_a_second() {
         let (config, mut rumors) = (Config::new(), Rumors::default());
         let t = Instant::from_nanos(10_000_000_000);
